@@ -1,1 +1,10 @@
-//! vgpud
+//! vgpud, the daemon, and vgpuctl, its command line. `docs/ARCHITECTURE.md` walks one request
+//! through the rooms.
+
+#![forbid(unsafe_code)]
+
+/// The wire API, generated from `proto/vgpud/v1/vgpud.proto`.
+#[allow(clippy::all, clippy::pedantic, missing_debug_implementations)]
+pub mod api {
+    tonic::include_proto!("vgpud.v1");
+}

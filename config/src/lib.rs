@@ -1,1 +1,17 @@
-//! (skeleton)
+//! What the operator writes, and the words everybody uses for it: names of devices, quantities,
+//! settings. This crate does no I/O on devices and depends on no other crate of the workspace.
+
+#![forbid(unsafe_code)]
+
+mod name;
+mod pci;
+mod quantity;
+mod settings;
+
+pub use name::{NameError, Owner, ProfileName};
+pub use pci::{PciAddress, PciId, PciNameError};
+pub use quantity::{ComputeShare, Memory, QuantityError};
+pub use settings::{
+    CdiSettings, DaemonSettings, GpuSelection, GpuSettings, NodeKind, RunSettings, Settings, Timeouts,
+    VfioSettings,
+};

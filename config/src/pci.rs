@@ -1,0 +1,103 @@
+//! Names of PCI functions as the kernel writes them.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Address of a PCI function, `DDDD:BB:DD.F` in lower-case hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PciAddress {
+    domain: u32,
+    bus: u8,
+    device: u8,
+    function: u8,
+}
+
+/// Vendor and device id, `vvvv:dddd` in lower-case hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PciId {
+    pub vendor: u16,
+    pub device: u16,
+}
+
+/// A text that names no PCI function or device id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PciNameError {
+    #[error("{0:?} is not a PCI address; write domain:bus:device.function, such as 0000:41:00.0")]
+    Address(String),
+    #[error("{0:?} is not a PCI id; write vendor:device in hexadecimal, such as 1002:74a1")]
+    Id(String),
+}
+
+fn hex(text: &str, digits: std::ops::RangeInclusive<usize>) -> Option<u32> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (digits.contains(&text.len()) && plain).then(|| u32::from_str_radix(text, 16).ok())?
+}
+
+impl FromStr for PciAddress {
+    type Err = PciNameError;
+
+    /// Reads `DDDD:BB:DD.F`; the domain may be left out (`41:00.0`), as lspci does.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (rest, function) = text.rsplit_once('.')?;
+            let (rest, device) = rest.rsplit_once(':')?;
+            let (domain, bus) = rest.rsplit_once(':').unwrap_or(("0000", rest));
+            let address = Self {
+                domain: hex(domain, 4..=8)?,
+                bus: u8::try_from(hex(bus, 2..=2)?).ok()?,
+                device: u8::try_from(hex(device, 2..=2)?).ok()?,
+                function: u8::try_from(hex(function, 1..=1)?).ok()?,
+            };
+            (address.device < 32 && address.function < 8).then_some(address)
+        };
+        parse().ok_or_else(|| PciNameError::Address(text.to_owned()))
+    }
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { domain, bus, device, function } = self;
+        write!(f, "{domain:04x}:{bus:02x}:{device:02x}.{function:x}")
+    }
+}
+
+impl FromStr for PciId {
+    type Err = PciNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (vendor, device) = text.split_once(':')?;
+            Some(Self {
+                vendor: u16::try_from(hex(vendor, 4..=4)?).ok()?,
+                device: u16::try_from(hex(device, 4..=4)?).ok()?,
+            })
+        };
+        parse().ok_or_else(|| PciNameError::Id(text.to_owned()))
+    }
+}
+
+impl fmt::Display for PciId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x}", self.vendor, self.device)
+    }
+}
+
+macro_rules! text_form {
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = PciNameError;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+        impl From<$type> for String {
+            fn from(name: $type) -> Self {
+                name.to_string()
+            }
+        }
+    };
+}
+text_form!(PciAddress);
+text_form!(PciId);

@@ -1,0 +1,129 @@
+//! Quantities as people write them: `20GiB`, `25%`.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// An amount of memory in bytes. Text form: a whole number with `B`, `KiB`, `MiB`, `GiB` or `TiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Memory(u64);
+
+/// A share of a GPU's compute, in hundredths of a percent (1 to 10000). Text form: `25%`, `12.5%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ComputeShare(u16);
+
+/// A text that is no such quantity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    #[error("{0:?} is not an amount of memory; write a whole number and a unit, such as 512MiB or 20GiB")]
+    Memory(String),
+    #[error("{0:?} is not a share of compute; write a percentage from 0.01% to 100%, such as 25%")]
+    Share(String),
+}
+
+const UNITS: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl Memory {
+    /// That many bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Memory {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (unit, factor) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
+            let number = text[..text.len() - unit.len()].trim_end();
+            if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            number.parse::<u64>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0).map(Self)
+        };
+        parse().ok_or_else(|| QuantityError::Memory(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Memory {
+    /// In the largest unit that needs no fraction, so that it reads back as the same amount.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match UNITS.into_iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor)) {
+            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
+            None => write!(f, "{}B", self.0),
+        }
+    }
+}
+
+impl ComputeShare {
+    /// The whole GPU.
+    pub const WHOLE: Self = Self(10_000);
+
+    /// One of `count` equal parts, rounded down to a hundredth of a percent, at least that.
+    #[must_use]
+    pub fn one_of(count: u16) -> Self {
+        Self((10_000 / count.max(1)).max(1))
+    }
+
+    /// In hundredths of a percent.
+    #[must_use]
+    pub const fn hundredths(self) -> u16 {
+        self.0
+    }
+}
+
+impl FromStr for ComputeShare {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let number = text.strip_suffix('%')?;
+            let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+            if fraction.len() > 2 || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+                return None;
+            }
+            let hundredths = format!("{whole}{fraction:0<2}").parse::<u16>().ok()?;
+            (!whole.is_empty() && (1..=10_000).contains(&hundredths)).then_some(Self(hundredths))
+        };
+        parse().ok_or_else(|| QuantityError::Share(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ComputeShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 100, self.0 % 100);
+        match (rest, rest % 10) {
+            (0, _) => write!(f, "{whole}%"),
+            (_, 0) => write!(f, "{whole}.{}%", rest / 10),
+            _ => write!(f, "{whole}.{rest:02}%"),
+        }
+    }
+}
+
+macro_rules! text_form {
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = QuantityError;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+        impl From<$type> for String {
+            fn from(quantity: $type) -> Self {
+                quantity.to_string()
+            }
+        }
+    };
+}
+text_form!(Memory);
+text_form!(ComputeShare);

@@ -1,0 +1,129 @@
+//! The settings of one host: `vgpud.toml` and its drop-ins.
+
+use crate::{Memory, PciAddress, PciId};
+use serde::Deserialize;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+/// Everything an operator may set. Every key has a default: an absent file means the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub daemon: DaemonSettings,
+    pub gpus: GpuSelection,
+    /// Per GPU, by address.
+    pub gpu: BTreeMap<PciAddress, GpuSettings>,
+    pub vfio: VfioSettings,
+    pub cdi: CdiSettings,
+    pub run: RunSettings,
+    pub timeouts: Timeouts,
+}
+
+/// `[daemon]`: where vgpud listens and keeps its ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DaemonSettings {
+    /// Unix socket of the API. Default `/run/vgpud/vgpud.sock`.
+    pub socket: PathBuf,
+    /// Folder of the ledger. Default `/var/lib/vgpud`.
+    pub state_dir: PathBuf,
+}
+
+/// `[gpus]`: which PCI functions count as GPUs beside display (03xx) and accelerator (12xx) classes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GpuSelection {
+    /// Devices to treat as GPUs whatever their class, by vendor:device.
+    pub include: Vec<PciId>,
+    /// Functions never to touch, by address.
+    pub exclude: Vec<PciAddress>,
+}
+
+/// `[gpu."0000:41:00.0"]`: one GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GpuSettings {
+    /// The mechanism to cut it with; default: the first that the GPU offers.
+    pub mechanism: Option<String>,
+}
+
+/// Which VFIO node a consumer gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeKind {
+    /// The cdev where the host has `/dev/iommu` and `/dev/vfio/devices`, else the group.
+    #[default]
+    Auto,
+    Group,
+    Cdev,
+}
+
+/// `[vfio]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VfioSettings {
+    pub node: NodeKind,
+}
+
+/// `[cdi]`: the files by which container runtimes find a leased slice.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CdiSettings {
+    /// Default `/var/run/cdi`.
+    pub dir: PathBuf,
+    /// CDI kind, and later the resource name in Kubernetes. Default `vgpud.io/slice`.
+    pub kind: String,
+}
+
+/// `[run]`: the micro-VM of `vgpuctl run`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunSettings {
+    /// QEMU's program. Default `qemu-system-x86_64`, looked up in PATH.
+    pub qemu: PathBuf,
+    pub kernel: Option<PathBuf>,
+    pub initrd: Option<PathBuf>,
+    /// Guest memory. Default 512MiB.
+    pub memory: Memory,
+}
+
+/// `[timeouts]`: how long vgpud waits for the kernel, as in `30s`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// One change of a device: VF count, mdev creation, driver binding, reset. Default 60s.
+    #[serde(deserialize_with = "humantime_seconds")]
+    pub device: Duration,
+    /// The holder of a device lets go after it was asked to. Default 30s.
+    #[serde(deserialize_with = "humantime_seconds")]
+    pub release: Duration,
+}
+
+fn humantime_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+impl Default for DaemonSettings {
+    fn default() -> Self {
+        Self { socket: "/run/vgpud/vgpud.sock".into(), state_dir: "/var/lib/vgpud".into() }
+    }
+}
+
+impl Default for CdiSettings {
+    fn default() -> Self {
+        Self { dir: "/var/run/cdi".into(), kind: "vgpud.io/slice".into() }
+    }
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        let memory = Memory::from_bytes(512 << 20);
+        Self { qemu: "qemu-system-x86_64".into(), kernel: None, initrd: None, memory }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { device: Duration::from_secs(60), release: Duration::from_secs(30) }
+    }
+}

@@ -1,0 +1,67 @@
+//! What the kernel says of one physical GPU.
+
+use crate::{Memory, PciAddress, PciId, ProfileName};
+use serde::Serialize;
+use std::fmt;
+
+/// Name of a kernel driver as sysfs spells it (`vfio-pci`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct DriverName(pub String);
+
+impl fmt::Display for DriverName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An IOMMU group as it is now: numbers change over a reboot, so none is ever stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IommuGroup {
+    pub number: u32,
+    /// Names of every device in the group (PCI addresses or mdev UUIDs), this one included.
+    pub members: Vec<String>,
+}
+
+/// The SR-IOV files of a PF (kernel: Documentation/ABI/testing/sysfs-bus-pci).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SriovCapability {
+    /// VFs that the device and its driver allow.
+    pub total: u16,
+    /// VFs that exist now.
+    pub enabled: u16,
+    /// Size of one VF's largest memory BAR, read from the PF's IOV resources; none where the
+    /// firmware assigned none.
+    pub vf_aperture: Option<Memory>,
+}
+
+/// One entry of `mdev_supported_types` (kernel: Documentation/driver-api/vfio-mediated-device.rst).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MdevType {
+    pub id: ProfileName,
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub available: u32,
+    /// Device memory that the description states.
+    pub memory: Option<Memory>,
+}
+
+/// One physical GPU. Virtual functions are not GPUs; they belong to their PF.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gpu {
+    pub address: PciAddress,
+    pub id: PciId,
+    pub subsystem: Option<PciId>,
+    /// PCI class, 24 bits, such as 0x030000.
+    pub class: u32,
+    /// Vendor and device as the PCI ID database (hwdata) names them.
+    pub vendor_name: Option<String>,
+    pub device_name: Option<String>,
+    /// None where the machine has no NUMA information (the kernel writes -1).
+    pub numa_node: Option<u32>,
+    pub driver: Option<DriverName>,
+    pub iommu_group: Option<IommuGroup>,
+    /// Reset methods in the order that the kernel tries them (`flr`, `bus`, …).
+    pub reset_methods: Vec<String>,
+    pub sriov: Option<SriovCapability>,
+    pub mdev_types: Vec<MdevType>,
+}

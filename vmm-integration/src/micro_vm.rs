@@ -1,0 +1,1 @@
+//! A micro-VM that owns one slice: QEMU's command line and its life.
