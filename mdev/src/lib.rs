@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod inventory;
+pub mod wait;
 
 mod error;
 mod gpu;
