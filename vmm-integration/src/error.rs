@@ -1,14 +1,17 @@
 //! What can go wrong between a slice and its consumer.
 
-use std::{io, path::PathBuf};
+use crate::{holders::HoldError, isolation::IsolationError, micro_vm::VmError, node::NodeError};
 
-/// One failure, in a sentence that names the device, the value and the way out.
+/// Any failure of this crate: the module's own error, which names the device, the value and the
+/// way out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("Cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    #[error(transparent)]
+    Isolation(#[from] IsolationError),
+    #[error(transparent)]
+    Vm(#[from] VmError),
 }
