@@ -16,9 +16,20 @@
 //!   which opens the device and makes vfio-pci reset it: only ever done on a device whose lease
 //!   has ended, and which is reset next anyway.
 
-use crate::Error;
-use std::{fmt, io, path::PathBuf, time::Duration};
-use vgpud_mdev::{Host, VfioNodes};
+use crate::{Error, cdev_bind};
+use nix::{errno::Errno, fcntl::OFlag};
+use std::{
+    fmt,
+    fs::{self, File},
+    io,
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use vgpud_mdev::{Host, VfioNodes, wait};
 
 /// A process that holds a node open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,16 +89,48 @@ fn list(holders: &[Holder]) -> String {
 /// # Errors
 /// Where /proc cannot be read: a process that may not be looked into is an error, since it could be
 /// a holder. A process that ends meanwhile is left out.
-pub fn holders(_host: &Host, _nodes: &VfioNodes) -> Result<Vec<Holder>, Error> {
-    todo!()
+pub fn holders(host: &Host, nodes: &VfioNodes) -> Result<Vec<Holder>, Error> {
+    let mut wanted = Vec::new();
+    for node in present(nodes) {
+        match fs::metadata(node) {
+            Ok(metadata) => wanted.push(Identity::of(&metadata)),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(HoldError::Trial { node: node.clone(), source }.into()),
+        }
+    }
+    let proc = host.path("/proc");
+    let blind = |path: &Path, source| HoldError::Proc { path: path.into(), source };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&proc).map_err(|source| blind(&proc, source))? {
+        let entry = entry.map_err(|source| blind(&proc, source))?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let fds = entry.path().join("fd");
+        if holds(&fds, &wanted).map_err(|source| blind(&fds, source))? {
+            let program = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            let program = match program.trim_end() {
+                "" => "ending".to_owned(),
+                name => name.to_owned(),
+            };
+            found.push(Holder { pid, program });
+        }
+    }
+    found.sort_by_key(|holder| holder.pid);
+    Ok(found)
 }
 
 /// Proves that nobody holds the device, as the module's description says.
 ///
 /// # Errors
 /// [`HoldError`] naming the holders.
-pub fn prove_free(_host: &Host, _nodes: &VfioNodes) -> Result<(), Error> {
-    todo!()
+pub fn prove_free(host: &Host, nodes: &VfioNodes) -> Result<(), Error> {
+    let node = present(nodes).next().ok_or(HoldError::NoNode)?;
+    let holders = holders(host, nodes)?;
+    if !holders.is_empty() {
+        return Err(HoldError::Held { node: node.clone(), holders }.into());
+    }
+    try_open(host, nodes).map_err(|trial| trial.into_error(host, nodes))
 }
 
 /// Waits until nobody holds the device (a VMM's exit and the release of its devices are not one
@@ -95,6 +138,141 @@ pub fn prove_free(_host: &Host, _nodes: &VfioNodes) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`HoldError::StillHeld`] after `within`, its source naming the holders; other failures at once.
-pub fn wait_free(_host: &Host, _nodes: &VfioNodes, _within: Duration) -> Result<(), Error> {
-    todo!()
+pub fn wait_free(host: &Host, nodes: &VfioNodes, within: Duration) -> Result<(), Error> {
+    let mut last = None;
+    let waited = wait::until("every process to close the device", within, || match prove_free(host, nodes) {
+        Ok(()) => Ok(Some(())),
+        Err(Error::Hold(held @ (HoldError::Held { .. } | HoldError::HeldUnseen { .. }))) => {
+            last = Some(held);
+            Ok(None)
+        }
+        Err(other) => Err(Waited::Failed(other)),
+    });
+    match (waited, last) {
+        (Ok(()), _) => Ok(()),
+        (Err(Waited::Failed(error)), _) => Err(error),
+        (Err(Waited::Late), Some(held)) => {
+            Err(HoldError::StillHeld { within, source: Box::new(held) }.into())
+        }
+        (Err(Waited::Late), None) => Err(HoldError::NoNode.into()),
+    }
 }
+
+enum Waited {
+    Late,
+    Failed(Error),
+}
+
+impl From<wait::TimedOut> for Waited {
+    fn from(_: wait::TimedOut) -> Self {
+        Self::Late
+    }
+}
+
+/// The nodes that there are, the group first.
+fn present(nodes: &VfioNodes) -> impl Iterator<Item = &PathBuf> {
+    nodes.group.iter().chain(&nodes.cdev)
+}
+
+/// What makes two open handles handles of one node.
+#[derive(PartialEq, Eq)]
+enum Identity {
+    /// A character device, by its number.
+    Device(u64),
+    /// A plain file of a test tree.
+    File(u64, u64),
+}
+
+impl Identity {
+    fn of(metadata: &fs::Metadata) -> Self {
+        if metadata.file_type().is_char_device() {
+            Self::Device(metadata.rdev())
+        } else {
+            Self::File(metadata.dev(), metadata.ino())
+        }
+    }
+}
+
+/// Whether one of the handles in a process's `fd` folder is of a wanted node. The links there lead
+/// to the open file itself, whatever its name is by now.
+fn holds(fds: &Path, wanted: &[Identity]) -> io::Result<bool> {
+    let entries = match fs::read_dir(fds) {
+        Ok(entries) => entries,
+        Err(error) if ended(&error) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let look = |entry: fs::DirEntry| {
+            // Sockets, pipes and the like have no path and are no nodes.
+            let named = fs::read_link(entry.path())?.is_absolute();
+            named.then(|| fs::metadata(entry.path())).transpose()
+        };
+        let metadata = match entry.and_then(look) {
+            Ok(Some(metadata)) => metadata,
+            Ok(None) => continue,
+            Err(error) if ended(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        if wanted.contains(&Identity::of(&metadata)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The process or the handle is gone: ENOENT, or ESRCH from a process that ends while it is read.
+fn ended(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH))
+}
+
+/// A trial that failed: on which node, and the kernel's error.
+struct Trial {
+    node: PathBuf,
+    source: io::Error,
+}
+
+impl Trial {
+    fn into_error(self, host: &Host, nodes: &VfioNodes) -> Error {
+        let Self { node, source } = self;
+        match source.raw_os_error().map(Errno::from_raw) {
+            // Somebody came between the look into /proc and the trial, or cannot be seen there.
+            Some(Errno::EBUSY) => match holders(host, nodes) {
+                Ok(holders) if holders.is_empty() => HoldError::HeldUnseen { node }.into(),
+                Ok(holders) => HoldError::Held { node, holders }.into(),
+                Err(error) => error,
+            },
+            Some(Errno::ENOENT | Errno::ENODEV | Errno::ENXIO) => HoldError::Vanished { node }.into(),
+            _ => HoldError::Trial { node, source }.into(),
+        }
+    }
+}
+
+fn try_open(host: &Host, nodes: &VfioNodes) -> Result<(), Trial> {
+    let open = |node: &Path| {
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        File::options().read(true).write(true).custom_flags(flags).open(node)
+    };
+    let failed = |node: &Path| {
+        let node = node.to_owned();
+        move |source| Trial { node, source }
+    };
+    if let Some(group) = &nodes.group {
+        return open(group).map(drop).map_err(failed(group));
+    }
+    let Some(cdev) = &nodes.cdev else { return Ok(()) };
+    let device = open(cdev).map_err(failed(cdev))?;
+    if !device.metadata().map_err(failed(cdev))?.file_type().is_char_device() {
+        return Ok(()); // A test tree's plain file cannot be bound.
+    }
+    let iommu = host.path("/dev/iommu");
+    let iommufd = open(&iommu).map_err(failed(&iommu))?;
+    cdev_bind::bind(&device, iommufd.as_fd()).map_err(|source| {
+        // A device that is bound through another handle answers EINVAL (vfio_df_open).
+        let taken = source.raw_os_error() == Some(Errno::EINVAL as i32);
+        let source = if taken { io::Error::from(Errno::EBUSY) } else { source };
+        Trial { node: cdev.clone(), source }
+    })
+}
+
+#[cfg(test)]
+mod tests;

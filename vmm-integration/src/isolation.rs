@@ -1,8 +1,14 @@
 //! Whether an IOMMU group isolates a slice (kernel: Documentation/driver-api/vfio.rst).
 
-use crate::Error;
-use std::{fmt, io, path::PathBuf};
-use vgpud_mdev::{DriverName, Host, Instance};
+use crate::{
+    Error,
+    iommu::{self, CpuVendor},
+};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+use vgpud_mdev::{DriverName, Host, Instance, InstanceName};
 
 /// Another member of a group, with a driver that keeps the group from VFIO.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +57,91 @@ fn list(strangers: &[Stranger]) -> String {
 }
 
 /// Checks that the slice has an IOMMU group and that nothing else in it is in use: every other
-/// member is unbound, a bridge, or on a VFIO driver.
+/// member is unbound, a bridge, or on a VFIO driver. The kernel lets VFIO open no other group
+/// (`iommu_group_claim_dma_owner`); this says beforehand who is in the way.
 ///
 /// # Errors
 /// Names the strangers and their drivers, or says that there is no IOMMU and how to turn it on.
-pub fn check_group(_host: &Host, _instance: &Instance) -> Result<(), Error> {
-    todo!()
+pub fn check_group(host: &Host, instance: &Instance) -> Result<(), Error> {
+    let device = match instance.name {
+        InstanceName::Mdev(uuid) => uuid.to_string(),
+        InstanceName::Vf(_) => instance.address.map_or_else(|| instance.gpu.to_string(), |vf| vf.to_string()),
+    };
+    let numvfs = instance.sysfs.join("sriov_numvfs");
+    if read_if_there(&numvfs)?.is_some_and(|count| count.trim() != "0") {
+        return Err(IsolationError::PhysicalFunction { device }.into());
+    }
+    let group = instance.sysfs.join("iommu_group");
+    let Some(number) = link_name(&group)?.and_then(|number| number.parse().ok()) else {
+        return Err(no_group(host, device).into());
+    };
+    // VFIO makes up a group for a mediated device, whose isolation is its parent driver's. For a
+    // PCI function such a group means that nothing isolates it.
+    if matches!(instance.name, InstanceName::Vf(_)) && iommu::made_up(&group) {
+        let hint = CpuVendor::of(host).iommu_mend();
+        return Err(IsolationError::NoIommuMode { device, hint }.into());
+    }
+    let mut strangers = Vec::new();
+    for member in iommu::entries(&group.join("devices")).map_err(unreadable)? {
+        let name = member.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name == device {
+            continue;
+        }
+        if let Some(driver) = in_the_way(&member)? {
+            strangers.push(Stranger { device: name, driver });
+        }
+    }
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    Err(IsolationError::Strangers { device, group: number, strangers }.into())
 }
+
+fn no_group(host: &Host, device: String) -> IsolationError {
+    match iommu::works(host) {
+        Ok(true) => IsolationError::NoGroup { device },
+        Ok(false) => IsolationError::NoIommu { device, hint: CpuVendor::of(host).iommu_mend() },
+        Err(error) => unreadable(error),
+    }
+}
+
+/// The driver that keeps the group of the device in folder `member` from VFIO, if one does.
+pub(crate) fn in_the_way(member: &Path) -> Result<Option<DriverName>, IsolationError> {
+    let Some(driver) = link_name(&member.join("driver"))? else { return Ok(None) };
+    // Drivers that leave DMA to others: the kernel's `driver_managed_dma`.
+    let harmless = driver.contains("vfio") || ["pci-stub", "pcieport"].contains(&driver.as_str());
+    // A vendor's own VFIO driver (nvidia) shows itself by the device's `vfio-dev` folder.
+    let vfio = harmless || !iommu::entries(&member.join("vfio-dev")).map_err(unreadable)?.is_empty();
+    let bridge =
+        || Ok(read_if_there(&member.join("class"))?.is_some_and(|class| class.starts_with("0x0604")));
+    Ok(if vfio || bridge()? { None } else { Some(DriverName(driver)) })
+}
+
+/// Last part of what a link of sysfs leads to; none where there is no such link.
+fn link_name(link: &Path) -> Result<Option<String>, IsolationError> {
+    match fs::read_link(link) {
+        Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
+        Err(error) if gone(&error) => Ok(None),
+        Err(source) => Err(IsolationError::Read { path: link.into(), source }),
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, IsolationError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if gone(&error) => Ok(None),
+        Err(source) => Err(IsolationError::Read { path: path.into(), source }),
+    }
+}
+
+/// The attribute or its device is not there (ENODEV: it went away while it was read).
+fn gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::Error::ENODEV as i32)
+}
+
+fn unreadable(error: iommu::Unreadable) -> IsolationError {
+    IsolationError::Read { path: error.path, source: error.source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,17 @@
 //! Using a slice: its VFIO nodes and who holds them, whether its IOMMU group isolates it, whether
 //! this host can do all that, and micro-VMs that own a slice.
 
+// The few places that need it (an ioctl, a call between fork and exec) allow it themselves.
+#![deny(unsafe_code)]
+
 pub mod doctor;
 pub mod holders;
 pub mod isolation;
 pub mod micro_vm;
 pub mod node;
 
+mod cdev_bind;
 mod error;
+mod iommu;
 
 pub use error::Error;

@@ -195,3 +195,6 @@ fn look(host: &Host, path: &Path) -> Result<FileStat, Error> {
     };
     Err(NodeError::NotADevice { path: path.into(), kind }.into())
 }
+
+#[cfg(test)]
+mod tests;
