@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * simgpu_mdev: the simmdev GPU as a parent of mediated devices.
+ *
+ * The types share the GPU's VRAM. A device owns a window of it that is aligned
+ * to its size, so that the window is a BAR; with windows of several sizes
+ * coming and going, what is free may be too scattered for a large one, and
+ * available_instances says so.
+ */
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+#include "simgpu_mdev.h"
+
+static const struct {
+	const char *sysfs_name;
+	const char *pretty_name;
+	unsigned int units;
+} vgpu_types[VGPU_NR_TYPES] = {
+	{ "small", "simgpu small", SZ_16M / VGPU_UNIT },
+	{ "medium", "simgpu medium", SZ_32M / VGPU_UNIT },
+	{ "large", "simgpu large", SZ_64M / VGPU_UNIT },
+};
+
+static bool window_is_free(struct vgpu_parent *vp, unsigned int unit,
+			   unsigned int units)
+{
+	return find_next_bit(vp->used, unit + units, unit) >= unit + units;
+}
+
+int vgpu_window_get(struct vgpu_parent *vp, unsigned int units,
+		    unsigned int *unit)
+{
+	guard(mutex)(&vp->lock);
+	for (*unit = 0; *unit + units <= vp->nr_units; *unit += units) {
+		if (!window_is_free(vp, *unit, units))
+			continue;
+		bitmap_set(vp->used, *unit, units);
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+void vgpu_window_put(struct vgpu_parent *vp, unsigned int units,
+		     unsigned int unit)
+{
+	guard(mutex)(&vp->lock);
+	bitmap_clear(vp->used, unit, units);
+}
+
+static void vgpu_parent_free(struct kref *kref)
+{
+	kfree(container_of(kref, struct vgpu_parent, kref));
+}
+
+void vgpu_parent_put(struct vgpu_parent *vp)
+{
+	kref_put(&vp->kref, vgpu_parent_free);
+}
+
+static unsigned int vgpu_get_available(struct mdev_type *mtype)
+{
+	struct vgpu_parent *vp = to_vgpu_parent(mtype);
+	unsigned int units = to_vgpu_type(mtype)->units;
+	unsigned int available = 0;
+
+	guard(mutex)(&vp->lock);
+	for (unsigned int unit = 0; unit + units <= vp->nr_units; unit += units)
+		available += window_is_free(vp, unit, units);
+	return available;
+}
+
+/* In the form of NVIDIA's vGPU types, which tools know how to read. */
+static ssize_t vgpu_show_description(struct mdev_type *mtype, char *buf)
+{
+	struct vgpu_parent *vp = to_vgpu_parent(mtype);
+	unsigned int units = to_vgpu_type(mtype)->units;
+
+	return sysfs_emit(buf,
+			  "num_heads=1, frl_config=60, framebuffer=%uM, max_resolution=1920x1080, max_instance=%u\n",
+			  units * (VGPU_UNIT / SZ_1M), vp->nr_units / units);
+}
+
+static int vgpu_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct simgpu *gpu = simgpu_of(pdev);
+	struct vgpu_parent *vp;
+	int ret;
+
+	if (!gpu)
+		return -ENODEV;
+
+	vp = kzalloc(sizeof(*vp), GFP_KERNEL);
+	if (!vp)
+		return -ENOMEM;
+	kref_init(&vp->kref);
+	vp->gpu = gpu;
+	vp->nr_units = min_t(u64, simgpu_vram_size(gpu) / VGPU_UNIT,
+			     VGPU_MAX_UNITS);
+	mutex_init(&vp->lock);
+	for (unsigned int i = 0; i < VGPU_NR_TYPES; i++) {
+		struct vgpu_type *type = &vp->types[i];
+
+		type->units = vgpu_types[i].units;
+		type->type.sysfs_name = vgpu_types[i].sysfs_name;
+		type->type.pretty_name = vgpu_types[i].pretty_name;
+		vp->type_list[i] = &type->type;
+	}
+
+	ret = pci_enable_device(pdev);
+	if (ret)
+		goto err_put;
+	pci_set_drvdata(pdev, vp);
+	ret = mdev_register_parent(&vp->parent, &pdev->dev, &vgpu_mdev_driver,
+				   vp->type_list, VGPU_NR_TYPES);
+	if (ret)
+		goto err_disable;
+	return 0;
+
+err_disable:
+	pci_disable_device(pdev);
+err_put:
+	vgpu_parent_put(vp);
+	return ret;
+}
+
+/* Waits for the VFIO users of the parent's devices. */
+static void vgpu_pci_remove(struct pci_dev *pdev)
+{
+	struct vgpu_parent *vp = pci_get_drvdata(pdev);
+
+	mdev_unregister_parent(&vp->parent);
+	pci_disable_device(pdev);
+	vgpu_parent_put(vp);
+}
+
+static const struct pci_device_id vgpu_pci_ids[] = {
+	{ PCI_DEVICE(SIMGPU_VENDOR_ID, SIMGPU_SIMMDEV_ID) },
+	{ }
+};
+
+static struct pci_driver vgpu_pci_driver = {
+	.name = "simgpu_mdev",
+	.id_table = vgpu_pci_ids,
+	.probe = vgpu_pci_probe,
+	.remove = vgpu_pci_remove,
+};
+
+static int __init vgpu_init(void)
+{
+	int ret;
+
+	vgpu_mdev_driver.get_available = vgpu_get_available;
+	vgpu_mdev_driver.show_description = vgpu_show_description;
+	ret = mdev_register_driver(&vgpu_mdev_driver);
+	if (ret)
+		return ret;
+	ret = pci_register_driver(&vgpu_pci_driver);
+	if (ret)
+		mdev_unregister_driver(&vgpu_mdev_driver);
+	return ret;
+}
+
+static void __exit vgpu_exit(void)
+{
+	pci_unregister_driver(&vgpu_pci_driver);
+	mdev_unregister_driver(&vgpu_mdev_driver);
+}
+
+module_init(vgpu_init);
+module_exit(vgpu_exit);
+MODULE_DESCRIPTION("Mediated devices of a simulated GPU");
+MODULE_LICENSE("GPL");

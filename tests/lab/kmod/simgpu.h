@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Simulated GPUs for a host without any.
+ *
+ * A GPU is a PCI root bus of its own with one physical function at 00.0 and,
+ * when its model can, SR-IOV virtual functions beside it. Config space is
+ * emulated here; VRAM is physical RAM that the host kernel was told not to use
+ * (mem=), so that a BAR can be mapped by a driver, by VFIO and by a guest at
+ * the speed of memory, without any code of ours in the way.
+ */
+#ifndef SIMGPU_H
+#define SIMGPU_H
+
+#include <linux/pci.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/workqueue.h>
+#include <asm/pci.h>
+
+#define SIMGPU_CONFIG_SIZE	PCI_CFG_SPACE_EXP_SIZE
+#define SIMGPU_DOMAIN		0
+
+/* 1234 is the vendor id that QEMU uses for hardware that exists nowhere else. */
+#define SIMGPU_VENDOR_ID	0x1234
+#define SIMGPU_SIM_ID		0x51a0
+#define SIMGPU_SIMMDEV_ID	0x51a1
+#define SIMGPU_VGPU_ID		0x51a2
+#define SIMGPU_SIM_VF_ID	0x51a8
+
+/**
+ * struct simgpu_model - what kind of GPU to simulate, one row of the table
+ * @name:	word for the gpus= parameter
+ * @class:	24-bit PCI class code
+ * @vram_size:	bytes behind BAR0 of the PF, a power of two
+ * @total_vfs:	0 for a model without the SR-IOV capability
+ * @vf_offset:	routing id of the first VF, less that of the PF
+ */
+struct simgpu_model {
+	const char *name;
+	u16 vendor;
+	u16 device;
+	u16 subvendor;
+	u16 subdevice;
+	u32 class;
+	u64 vram_size;
+	u16 total_vfs;
+	u16 vf_device;
+	u16 vf_offset;
+	u16 vf_stride;
+};
+
+const struct simgpu_model *simgpu_model_find(const char *name);
+u64 simgpu_model_vf_size(const struct simgpu_model *model);
+u64 simgpu_model_span(const struct simgpu_model *model);
+
+/* How a function level reset ends; the words of the "flr" knob. */
+enum simgpu_flr {
+	SIMGPU_FLR_CLEAR,	/* VRAM reads zero afterwards */
+	SIMGPU_FLR_LEAVE,	/* VRAM keeps what the last user wrote */
+	SIMGPU_FLR_FAIL,	/* function stays away until the kernel gives up */
+	SIMGPU_FLR_FAIL_FAST,	/* the same, and the kernel is told at once */
+};
+
+/* Whether a function answers config cycles. Guarded by simgpu.lock. */
+enum simgpu_state {
+	SIMGPU_ABSENT,		/* a VF that is not enabled */
+	SIMGPU_READY,
+	SIMGPU_RESETTING,	/* FLR under way, ends in reset_work */
+	SIMGPU_DEAD,		/* FLR failed, ends when the flr knob is changed */
+	SIMGPU_GONE,		/* unplugged */
+};
+
+struct simgpu;
+
+/* One PCI function: the PF is functions[0], VF n is functions[n + 1]. */
+struct simgpu_func {
+	struct simgpu *gpu;
+	unsigned int index;
+	unsigned int devfn;
+	enum simgpu_state state;
+	bool scrub;			/* reset_work is to clear VRAM */
+	u64 vram_offset;		/* in the GPU's VRAM */
+	u64 vram_size;
+	struct delayed_work reset_work;
+	struct work_struct unplug_work;
+	u8 config[SIMGPU_CONFIG_SIZE];
+};
+
+/* What a kind of function looks like after power-on, and what is writable. */
+struct simgpu_image {
+	u8 config[SIMGPU_CONFIG_SIZE];
+	u8 writable[SIMGPU_CONFIG_SIZE];
+};
+
+struct simgpu_knobs {
+	enum simgpu_flr flr;
+	u32 flr_ms;
+	u32 vf_short;
+	u32 create_errno;
+	u32 create_ms;
+};
+
+struct simgpu_counters {
+	atomic_t flr;
+	atomic_t flr_failed;
+	atomic_t create;
+	atomic_t create_failed;
+};
+
+struct simgpu {
+	const struct simgpu_model *model;
+	struct list_head node;
+	int busnr;
+	struct pci_bus *bus;
+	struct pci_sysdata sysdata;
+	struct resource mem;
+	struct resource busn;
+	void __iomem *vram;
+
+	/*
+	 * x86 does not serialise config accesses (PCI_LOCKLESS_CONFIG), and
+	 * they come from any context.
+	 */
+	raw_spinlock_t lock;
+	struct simgpu_image pf_image;
+	struct simgpu_image vf_image;
+
+	struct simgpu_knobs knobs;
+	struct simgpu_counters counters;
+	struct dentry *debugfs;
+
+	unsigned int nr_functions;
+	struct simgpu_func functions[] __counted_by(nr_functions);
+};
+
+/* config.c */
+extern struct pci_ops simgpu_pci_ops;
+void simgpu_config_init(struct simgpu *gpu);
+void simgpu_config_power_on(struct simgpu_func *fn);
+
+/* function.c */
+extern struct workqueue_struct *simgpu_wq;
+void simgpu_func_init(struct simgpu *gpu, unsigned int index);
+void simgpu_func_flr(struct simgpu_func *fn);
+void simgpu_enable_vfs(struct simgpu *gpu, unsigned int nr);
+void simgpu_revive(struct simgpu *gpu);
+int simgpu_unplug(struct simgpu *gpu, unsigned int index);
+int simgpu_replug(struct simgpu *gpu);
+
+/* main.c */
+void simgpu_bus_scan(struct simgpu *gpu);
+
+/* driver.c */
+int simgpu_driver_register(void);
+void simgpu_driver_unregister(void);
+
+/* knobs.c */
+void simgpu_knobs_init(void);
+void simgpu_knobs_exit(void);
+void simgpu_knobs_add(struct simgpu *gpu);
+void simgpu_knobs_remove(struct simgpu *gpu);
+
+/* vram.c, and what simgpu_mdev needs of the rest */
+struct simgpu *simgpu_of(struct pci_dev *pdev);
+u64 simgpu_vram_size(struct simgpu *gpu);
+phys_addr_t simgpu_vram_phys(struct simgpu *gpu, u64 offset);
+void simgpu_vram_clear(struct simgpu *gpu, u64 offset, u64 size);
+ssize_t simgpu_vram_read(struct simgpu *gpu, char __user *buf, size_t count,
+			 u64 offset);
+ssize_t simgpu_vram_write(struct simgpu *gpu, const char __user *buf,
+			  size_t count, u64 offset);
+int simgpu_create_begin(struct simgpu *gpu);
+void simgpu_create_end(struct simgpu *gpu, int ret);
+int simgpu_window_reset(struct simgpu *gpu, u64 offset, u64 size);
+
+#endif /* SIMGPU_H */
