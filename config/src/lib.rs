@@ -3,11 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+mod mechanism;
 mod name;
 mod pci;
 mod quantity;
 mod settings;
 
+pub use mechanism::{MechanismKind, MechanismNameError};
 pub use name::{NameError, Owner, ProfileName};
 pub use pci::{PciAddress, PciId, PciNameError};
 pub use quantity::{ComputeShare, Memory, QuantityError};

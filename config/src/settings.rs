@@ -1,6 +1,6 @@
 //! The settings of one host: `vgpud.toml` and its drop-ins.
 
-use crate::{Memory, PciAddress, PciId};
+use crate::{MechanismKind, Memory, PciAddress, PciId};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -43,7 +43,7 @@ pub struct GpuSelection {
 #[serde(deny_unknown_fields, default)]
 pub struct GpuSettings {
     /// The mechanism to cut it with; default: the first that the GPU offers.
-    pub mechanism: Option<String>,
+    pub mechanism: Option<MechanismKind>,
 }
 
 /// Which VFIO node a consumer gets.

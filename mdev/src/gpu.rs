@@ -29,6 +29,8 @@ pub struct SriovCapability {
     pub total: u16,
     /// VFs that exist now.
     pub enabled: u16,
+    /// Those of the enabled that are on a driver, and so no spares.
+    pub bound: u16,
     /// Size of one VF's largest memory BAR, read from the PF's IOV resources; none where the
     /// firmware assigned none.
     pub vf_aperture: Option<Memory>,
@@ -40,7 +42,10 @@ pub struct MdevType {
     pub id: ProfileName,
     pub name: Option<String>,
     pub description: Option<String>,
+    /// Instances that can be created now.
     pub available: u32,
+    /// Instances that exist.
+    pub existing: u32,
     /// Device memory that the description states.
     pub memory: Option<Memory>,
 }

@@ -1,12 +1,20 @@
 //! The one place that builds a path under /sys, /dev, /proc, /run or /etc.
 
+use crate::attribute::{Kernel, RunningKernel};
 use crate::{MdevUuid, PciAddress};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-/// A Linux host seen from one root folder: `/` in production, a temporary tree in unit tests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A Linux host seen from one root folder: `/` in production, a temporary tree in unit tests, where
+/// something else plays the kernel too.
+#[derive(Clone, Debug)]
 pub struct Host {
     root: PathBuf,
+    kernel: Arc<dyn Kernel>,
+    patience: Duration,
 }
 
 impl Default for Host {
@@ -16,8 +24,32 @@ impl Default for Host {
 }
 
 impl Host {
+    /// The host below `root`, with the running kernel and a patience of 60 s.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), kernel: Arc::new(RunningKernel), patience: Duration::from_secs(60) }
+    }
+
+    /// The same host, where `kernel` answers to writes.
+    #[must_use]
+    pub fn with_kernel(self, kernel: Arc<dyn Kernel>) -> Self {
+        Self { kernel, ..self }
+    }
+
+    /// The same host, where one change of a device is waited for that long (`device` in `[timeouts]`
+    /// of the settings).
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// How long one change of a device is waited for.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(crate) fn kernel(&self) -> &dyn Kernel {
+        &*self.kernel
     }
 
     /// `path`, an absolute path of this host, below its root.
@@ -46,8 +78,39 @@ impl Host {
         self.mdev_devices().join(uuid.to_string())
     }
 
+    /// `/sys/class/mdev_bus/<parent>`: there where the device is a parent of mediated devices.
+    pub fn mdev_parent(&self, address: PciAddress) -> PathBuf {
+        self.path("sys/class/mdev_bus").join(address.to_string())
+    }
+
+    /// `/sys/kernel/iommu_groups/<number>/devices`.
+    pub fn iommu_group(&self, number: u32) -> PathBuf {
+        self.path("sys/kernel/iommu_groups").join(number.to_string()).join("devices")
+    }
+
     /// `/dev/vfio`: group nodes, `vfio` (the container) and `devices/` (cdevs).
     pub fn vfio_nodes(&self) -> PathBuf {
         self.path("dev/vfio")
+    }
+
+    /// `/dev/iommu`, without which no cdev can be used.
+    pub fn iommufd(&self) -> PathBuf {
+        self.path("dev/iommu")
+    }
+
+    /// The running kernel's release, as `uname -r` says it.
+    pub fn kernel_release(&self) -> PathBuf {
+        self.path("proc/sys/kernel/osrelease")
+    }
+
+    /// Which modules drive which devices, for one kernel release.
+    pub fn module_aliases(&self, release: &str) -> PathBuf {
+        self.path("lib/modules").join(release).join("modules.alias")
+    }
+
+    /// Where distributions keep the PCI ID database.
+    pub fn pci_id_databases(&self) -> [PathBuf; 3] {
+        ["usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "usr/share/pci.ids"]
+            .map(|path| self.path(path))
     }
 }

@@ -1,21 +1,118 @@
 //! Finding the GPUs of a host.
 
-use crate::{Error, Gpu, Host, PciAddress};
+mod resource;
+
+use crate::error::NotAGpu;
+use crate::pci_ids::PciIds;
+use crate::{Error, Gpu, Host, PciAddress, PciId, SriovCapability, attribute, device, mdev_bus};
 use vgpud_config::GpuSelection;
+
+/// Base classes of PCI functions that count as GPUs (PCI Code and ID Assignment specification).
+const DISPLAY: u32 = 0x03;
+const ACCELERATOR: u32 = 0x12;
 
 /// Every GPU of the host, in order of address: PFs of display class 03xx or accelerator class 12xx,
 /// and the devices that the operator names.
 ///
 /// # Errors
 /// Where sysfs cannot be read. A GPU that vanishes while it is read is left out.
-pub fn gpus(_host: &Host, _selection: &GpuSelection) -> Result<Vec<Gpu>, Error> {
-    todo!()
+pub fn gpus(host: &Host, selection: &GpuSelection) -> Result<Vec<Gpu>, Error> {
+    let mut gpus = Vec::new();
+    for name in attribute::names(&host.pci_devices())? {
+        let Ok(address) = name.parse() else { continue };
+        if let Some(Ok(gpu)) = look(host, selection, address)? {
+            gpus.push(gpu);
+        }
+    }
+    gpus.sort_unstable_by_key(|gpu| gpu.address);
+    Ok(gpus)
 }
 
 /// One GPU, read now.
 ///
 /// # Errors
-/// [`Error::NoSuchGpu`] where no such function exists or it is no GPU.
-pub fn gpu(_host: &Host, _selection: &GpuSelection, address: PciAddress) -> Result<Gpu, Error> {
-    Err(Error::NoSuchGpu(address))
+/// [`Error::NoSuchGpu`] where no such function exists, [`Error::NotAGpu`] where it is no GPU.
+pub fn gpu(host: &Host, selection: &GpuSelection, address: PciAddress) -> Result<Gpu, Error> {
+    match look(host, selection, address)? {
+        Some(Ok(gpu)) => Ok(gpu),
+        Some(Err(why)) => Err(Error::NotAGpu(address, why)),
+        None => Err(Error::NoSuchGpu(address)),
+    }
+}
+
+/// A hexadecimal number as the kernel writes ids and classes: `0x1002`.
+fn hex(host: &Host, address: PciAddress, name: &str) -> Result<Option<u32>, Error> {
+    let path = host.pci_device(address).join(name);
+    let Some(content) = attribute::read(&path)? else { return Ok(None) };
+    match u32::from_str_radix(content.trim_start_matches("0x"), 16) {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(Error::Content { path, content, wanted: "a hexadecimal number" }),
+    }
+}
+
+fn id(host: &Host, address: PciAddress, vendor: &str, device: &str) -> Result<Option<PciId>, Error> {
+    let part = |name| Ok::<_, Error>(hex(host, address, name)?.and_then(|id| u16::try_from(id).ok()));
+    Ok(part(vendor)?.zip(part(device)?).map(|(vendor, device)| PciId { vendor, device }))
+}
+
+/// The GPU at `address`, or why what is there is none; nothing where no function is there.
+fn look(
+    host: &Host,
+    selection: &GpuSelection,
+    address: PciAddress,
+) -> Result<Option<Result<Gpu, NotAGpu>>, Error> {
+    let folder = host.pci_device(address);
+    // Excluded functions are never touched, not even read.
+    if selection.exclude.contains(&address) {
+        return Ok(attribute::exists(&folder).then_some(Err(NotAGpu::Excluded)));
+    }
+    if let Some(pf) = attribute::link(&folder.join("physfn"))?.and_then(|pf| pf.parse().ok()) {
+        return Ok(Some(Err(NotAGpu::VirtualFunction(pf))));
+    }
+    let (Some(id), Some(class)) = (id(host, address, "vendor", "device")?, hex(host, address, "class")?)
+    else {
+        return Ok(None);
+    };
+    if !matches!(class >> 16, DISPLAY | ACCELERATOR) && !selection.include.contains(&id) {
+        return Ok(Some(Err(NotAGpu::Class { class, id })));
+    }
+    let gpu = read(host, address, id, class)?;
+    // A function that went away in the middle was read in part.
+    Ok(attribute::exists(&folder.join("vendor")).then_some(Ok(gpu)))
+}
+
+fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, Error> {
+    let folder = host.pci_device(address);
+    let names = PciIds::of(host);
+    let methods = attribute::read(&folder.join("reset_method"))?.unwrap_or_default();
+    // The kernel writes -1 where the machine has no NUMA information.
+    let node = attribute::parse::<i64>(&folder.join("numa_node"), "the number of a NUMA node")?;
+    Ok(Gpu {
+        address,
+        id,
+        subsystem: self::id(host, address, "subsystem_vendor", "subsystem_device")?,
+        class,
+        vendor_name: names.vendor(id),
+        device_name: names.device(id),
+        numa_node: node.and_then(|node| u32::try_from(node).ok()),
+        driver: device::driver(&folder)?,
+        iommu_group: device::iommu_group(host, &folder)?,
+        reset_methods: methods.split_whitespace().map(str::to_owned).collect(),
+        sriov: sriov(host, address)?,
+        mdev_types: mdev_bus::types(host, address)?,
+    })
+}
+
+fn sriov(host: &Host, address: PciAddress) -> Result<Option<SriovCapability>, Error> {
+    let folder = host.pci_device(address);
+    let count = |name: &str| attribute::parse::<u16>(&folder.join(name), "a number of VFs");
+    let (Some(total), Some(enabled)) = (count("sriov_totalvfs")?, count("sriov_numvfs")?) else {
+        return Ok(None);
+    };
+    let mut bound = 0;
+    for name in attribute::names(&folder)?.iter().filter(|name| name.starts_with("virtfn")) {
+        bound += u16::from(device::driver(&folder.join(name))?.is_some());
+    }
+    let resources = attribute::read(&folder.join("resource"))?.unwrap_or_default();
+    Ok(Some(SriovCapability { total, enabled, bound, vf_aperture: resource::vf_aperture(&resources, total) }))
 }

@@ -1,23 +1,31 @@
-//! Cutting GPUs. The host's sysfs behind one [`Host`], the [`inventory`] of its GPUs, and the
-//! [`Mechanism`]s that cut them, one module each.
+//! Cutting GPUs. The host's sysfs behind one [`Host`], the [`inventory`] of its GPUs, the
+//! [`Mechanism`]s that cut them, one module each, and the kernel's events ([`uevent`]).
 //!
 //! Nothing here knows a VMM, a container runtime or the daemon, and nothing is remembered between
 //! calls: what a function returns was read from the kernel when it was called.
 
 #![forbid(unsafe_code)]
 
+pub mod attribute;
 pub mod inventory;
+pub mod uevent;
 pub mod wait;
 
+mod binding;
+mod device;
 mod error;
 mod gpu;
 mod host;
+mod mdev_bus;
 mod mechanism;
+mod module_alias;
+mod pci_ids;
 mod slice;
+mod sriov;
 
-pub use error::Error;
+pub use error::{Error, NotAGpu};
 pub use gpu::{DriverName, Gpu, IommuGroup, MdevType, SriovCapability};
 pub use host::Host;
-pub use mechanism::{Mechanism, MechanismKind, Profile};
+pub use mechanism::{Mechanism, Profile, ResetOutcome, mechanism, mechanisms, uncuttable};
 pub use slice::{Instance, InstanceName, MdevUuid, VfIndex, VfioNodes};
-pub use vgpud_config::{ComputeShare, Memory, Owner, PciAddress, PciId, ProfileName};
+pub use vgpud_config::{ComputeShare, MechanismKind, Memory, Owner, PciAddress, PciId, ProfileName};

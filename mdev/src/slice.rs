@@ -34,6 +34,15 @@ pub enum InstanceName {
     Mdev(MdevUuid),
 }
 
+impl fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vf(VfIndex(index)) => write!(f, "VF {index}"),
+            Self::Mdev(uuid) => write!(f, "mediated device {uuid}"),
+        }
+    }
+}
+
 /// The VFIO nodes through which one device can be opened now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VfioNodes {

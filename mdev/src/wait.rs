@@ -33,11 +33,15 @@ pub fn until<T, E: From<TimedOut>>(
         if last {
             return Err(TimedOut { what: what.to_owned(), within }.into());
         }
-        // The one place in the workspace that sleeps (clippy.toml).
-        #[allow(clippy::disallowed_methods)]
-        std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+        rest(pause.min(deadline.saturating_duration_since(Instant::now())));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// The one place in the workspace that sleeps (clippy.toml).
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn rest(time: Duration) {
+    std::thread::sleep(time);
 }
 
 #[cfg(test)]

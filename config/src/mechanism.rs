@@ -1,0 +1,67 @@
+//! The ways of cutting a GPU, by name.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// How a GPU is cut. Each vendor's mechanism adds a variant here and its implementation in
+/// `vgpud-mdev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum MechanismKind {
+    /// Any PF whose driver implements `sriov_numvfs`.
+    Sriov,
+    /// Any parent of mediated devices.
+    Mdev,
+}
+
+/// A text that names no mechanism.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("There is no mechanism {text:?}; the mechanisms are {}", names())]
+pub struct MechanismNameError {
+    text: String,
+}
+
+impl MechanismKind {
+    /// Every kind, in the order in which a GPU's mechanism is chosen.
+    pub const ALL: [Self; 2] = [Self::Sriov, Self::Mdev];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sriov => "sriov",
+            Self::Mdev => "mdev",
+        }
+    }
+}
+
+fn names() -> String {
+    MechanismKind::ALL.map(MechanismKind::name).join(", ")
+}
+
+impl fmt::Display for MechanismKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for MechanismKind {
+    type Err = MechanismNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        named.ok_or_else(|| MechanismNameError { text: text.to_owned() })
+    }
+}
+
+impl TryFrom<String> for MechanismKind {
+    type Error = MechanismNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<MechanismKind> for String {
+    fn from(kind: MechanismKind) -> Self {
+        kind.name().to_owned()
+    }
+}

@@ -1,0 +1,254 @@
+//! Mechanism `mdev`: mediated devices of any GPU whose driver is a parent of them (GVT-g, NVIDIA's
+//! older vGPUs, others).
+//!
+//! Kernel: Documentation/driver-api/vfio-mediated-device.rst. A type is known by its exact name; how
+//! many more fit is the parent's to say, and changes with every instance. Nothing is kept here: what
+//! exists is read from the mdev bus.
+
+mod description;
+
+use crate::{
+    DriverName, Error, Gpu, Host, Instance, InstanceName, MdevType, MdevUuid, Mechanism, MechanismKind,
+    PciAddress, Profile, ProfileName, ResetOutcome, attribute, device,
+};
+use std::{fs, path::PathBuf};
+
+/// The mechanism; it has no state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MdevBus;
+
+fn uuid_of(gpu: PciAddress, name: InstanceName) -> Result<MdevUuid, Error> {
+    match name {
+        InstanceName::Mdev(uuid) => Ok(uuid),
+        InstanceName::Vf(_) => Err(Error::WrongName { mechanism: MechanismKind::Mdev, gpu, name }),
+    }
+}
+
+fn types_folder(host: &Host, gpu: PciAddress) -> PathBuf {
+    host.mdev_parent(gpu).join("mdev_supported_types")
+}
+
+/// The types that the parent offers, in order of their names; none where it is no parent.
+pub(crate) fn types(host: &Host, gpu: PciAddress) -> Result<Vec<MdevType>, Error> {
+    let folder = types_folder(host, gpu);
+    let mut types = Vec::new();
+    for id in attribute::names(&folder)? {
+        let attribute_of = |name: &str| attribute::read(&folder.join(&id).join(name));
+        // A type whose count cannot be read is going away, or its driver refuses to say.
+        let count = attribute_of("available_instances")?.and_then(|count| count.parse().ok());
+        let (Some(available), Ok(name)) = (count, id.parse::<ProfileName>()) else {
+            tracing::warn!(%gpu, id, "mdev type left out: its name or available_instances makes no sense");
+            continue;
+        };
+        let existing = attribute::names(&folder.join(&id).join("devices"))?.len();
+        let description = attribute_of("description")?.filter(|text| !text.is_empty());
+        types.push(MdevType {
+            memory: description.as_deref().and_then(description::memory),
+            id: name,
+            name: attribute_of("name")?.filter(|text| !text.is_empty()),
+            description,
+            available,
+            existing: u32::try_from(existing).unwrap_or(u32::MAX),
+        });
+    }
+    Ok(types)
+}
+
+/// A mediated device that exists, whoever its parent is.
+struct Found {
+    sysfs: PathBuf,
+    /// Name of the parent device: a PCI address, or something else for parents without hardware.
+    parent: String,
+    type_id: Option<String>,
+}
+
+fn found(host: &Host, uuid: MdevUuid) -> Result<Option<Found>, Error> {
+    let sysfs = host.mdev_device(uuid);
+    // The bus holds links into the parents' folders.
+    let real = match fs::canonicalize(&sysfs) {
+        Ok(real) => real,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Read { path: sysfs, source }),
+    };
+    let parent = real.parent().and_then(|parent| parent.file_name());
+    let parent = parent.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let type_id = attribute::link(&sysfs.join("mdev_type"))?;
+    Ok(Some(Found { sysfs, parent, type_id }))
+}
+
+impl Found {
+    fn instance(self, host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<Option<Instance>, Error> {
+        let type_id = self.type_id.and_then(|id| id.parse::<ProfileName>().ok());
+        let Some(profile) = type_id.filter(|_| self.parent == gpu.to_string()) else { return Ok(None) };
+        let iommu_group = device::iommu_group(host, &self.sysfs)?;
+        let driver: Option<DriverName> = device::driver(&self.sysfs)?;
+        let nodes = device::vfio_nodes(host, &self.sysfs, iommu_group.as_ref())?;
+        let name = InstanceName::Mdev(uuid);
+        let sysfs = self.sysfs;
+        Ok(Some(Instance { gpu, name, sysfs, address: None, profile, driver, iommu_group, nodes }))
+    }
+}
+
+/// Waits until the device is whole: on the bus, of its type, with a VFIO node.
+fn wait_until_whole(host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<Instance, Error> {
+    let what = || format!("mediated device {uuid} of GPU {gpu} to have a VFIO node; is vfio_mdev loaded?");
+    host.wait_for(what, || {
+        let Some(found) = found(host, uuid)? else { return Ok(None) };
+        Ok(found.instance(host, gpu, uuid)?.filter(|instance| !instance.nodes.is_empty()))
+    })
+}
+
+fn remove(host: &Host, uuid: MdevUuid) -> Result<(), Error> {
+    let folder = host.mdev_device(uuid);
+    if let Err(error) = host.write_attr(&folder.join("remove"), "1") {
+        // Some parents remove an instance by themselves when its VM ends.
+        return if attribute::exists(&folder) { Err(error) } else { Ok(()) };
+    }
+    let what = || format!("mediated device {uuid} to leave the bus");
+    host.wait_for(what, || Ok((!attribute::exists(&folder)).then_some(())))
+}
+
+impl Mechanism for MdevBus {
+    fn kind(&self) -> MechanismKind {
+        MechanismKind::Mdev
+    }
+
+    fn unusable(&self, gpu: &Gpu) -> Option<String> {
+        gpu.mdev_types.is_empty().then(|| match &gpu.driver {
+            Some(driver) => format!("its driver {driver} offers no mediated devices"),
+            None => "no driver is bound to it that could offer mediated devices".to_owned(),
+        })
+    }
+
+    fn profiles(&self, gpu: &Gpu) -> Vec<Profile> {
+        let profile = |mdev: &MdevType| Profile {
+            name: mdev.id.clone(),
+            memory: mdev.memory,
+            compute: None,
+            capacity: mdev.available.saturating_add(mdev.existing),
+            available: mdev.available,
+        };
+        gpu.mdev_types.iter().map(profile).collect()
+    }
+
+    fn next_name(
+        &self,
+        _gpu: PciAddress,
+        _profile: &ProfileName,
+        _used: &[InstanceName],
+    ) -> Result<InstanceName, Error> {
+        Ok(InstanceName::Mdev(MdevUuid(uuid::Uuid::new_v4())))
+    }
+
+    fn create(
+        &self,
+        host: &Host,
+        gpu: PciAddress,
+        profile: &ProfileName,
+        name: InstanceName,
+    ) -> Result<Instance, Error> {
+        let uuid = uuid_of(gpu, name)?;
+        if let Some(existing) = found(host, uuid)? {
+            let same =
+                existing.parent == gpu.to_string() && existing.type_id.as_deref() == Some(profile.as_ref());
+            return if same {
+                wait_until_whole(host, gpu, uuid)
+            } else {
+                let type_id = existing.type_id.unwrap_or_else(|| "no known type".to_owned());
+                Err(Error::OtherMdev { uuid, what: format!("of {type_id} on {}", existing.parent) })
+            };
+        }
+        let types = types(host, gpu)?;
+        let Some(mdev) = types.iter().find(|mdev| mdev.id == *profile) else {
+            let exists = attribute::exists(&host.pci_device(gpu));
+            return Err(match exists {
+                true => Error::NoSuchProfile { gpu, profile: profile.clone() },
+                false => Error::NoSuchGpu(gpu),
+            });
+        };
+        if mdev.available == 0 {
+            return Err(Error::Full { gpu, profile: profile.clone(), short: short(mdev, &types) });
+        }
+        let create = types_folder(host, gpu).join(profile.as_ref()).join("create");
+        host.write_attr(&create, &uuid.to_string())?;
+        let made = wait_until_whole(host, gpu, uuid).and_then(|made| {
+            if made.profile == *profile {
+                return Ok(made);
+            }
+            Err(Error::ReadBack {
+                device: format!("mediated device {uuid}"),
+                wanted: format!("type {profile}"),
+                shown: format!("has type {}", made.profile),
+                way_out: "the GPU's driver is at fault",
+            })
+        });
+        made.map_err(|error| {
+            let there = attribute::exists(&host.mdev_device(uuid));
+            let undo = if there { remove(host, uuid) } else { Ok(()) };
+            error.after_undo(&name, undo)
+        })
+    }
+
+    fn find(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<Instance>, Error> {
+        let uuid = uuid_of(gpu, name)?;
+        match found(host, uuid)? {
+            Some(found) => found.instance(host, gpu, uuid),
+            None => Ok(None),
+        }
+    }
+
+    fn list(&self, host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
+        let mut instances = Vec::new();
+        for name in attribute::names(&host.mdev_devices())? {
+            let Ok(uuid) = name.parse() else { continue };
+            let Some(found) = found(host, uuid)? else { continue };
+            instances.extend(found.instance(host, gpu, uuid)?);
+        }
+        instances.sort_unstable_by_key(|instance| instance.name);
+        Ok(instances)
+    }
+
+    /// The mdev interface has no reset in sysfs (VFIO_DEVICE_RESET needs the device open).
+    fn reset(&self, _host: &Host, _instance: &Instance) -> Result<ResetOutcome, Error> {
+        Ok(ResetOutcome::NotOffered)
+    }
+
+    fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error> {
+        let uuid = uuid_of(gpu, name)?;
+        match found(host, uuid)? {
+            Some(found) if found.parent == gpu.to_string() => remove(host, uuid),
+            Some(found) => {
+                Err(Error::OtherMdev { uuid, what: format!("on {} and not on GPU {gpu}", found.parent) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A parent keeps nothing when its last instance is gone.
+    fn retire(&self, host: &Host, gpu: PciAddress) -> Result<(), Error> {
+        let instances = self.list(host, gpu)?;
+        if instances.is_empty() {
+            return Ok(());
+        }
+        let names = instances.iter().map(|instance| instance.name.to_string()).collect();
+        Err(Error::InUse { gpu, instances: names })
+    }
+}
+
+/// What stands in the way of one more instance of `wanted`, and what would fit.
+fn short(wanted: &MdevType, types: &[MdevType]) -> String {
+    let of = |mdev: &MdevType| format!("{} of {}", mdev.existing, mdev.id);
+    let existing: Vec<_> = types.iter().filter(|mdev| mdev.existing > 0).map(of).collect();
+    let fit = |mdev: &MdevType| format!("{} ({} more)", mdev.id, mdev.available);
+    let fitting: Vec<_> = types.iter().filter(|mdev| mdev.available > 0).map(fit).collect();
+    let memory = wanted.memory.map(|memory| format!(" of {memory}")).unwrap_or_default();
+    let holds = match existing.as_slice() {
+        [] => "it holds none".to_owned(),
+        existing => format!("it holds {}", existing.join(", ")),
+    };
+    let fits = match fitting.as_slice() {
+        [] => "nothing more fits".to_owned(),
+        fitting => format!("what fits is {}", fitting.join(", ")),
+    };
+    format!("no instance{memory} is left; {holds}, and {fits}")
+}
