@@ -13,5 +13,6 @@ pub mod node;
 mod cdev_bind;
 mod error;
 mod iommu;
+mod memory_lock;
 
 pub use error::Error;

@@ -12,18 +12,29 @@
 //!   to I/O port 0x501 (QEMU's isa-debug-exit, which ends QEMU with `code << 1 | 1`); higher codes
 //!   do not fit, init sends 127 for them.
 
+mod check;
+mod console;
 mod error;
 mod kernel_line;
 mod life;
+mod outcome;
 
 pub use error::VmError;
 pub use kernel_line::KernelLine;
-pub use life::{Outcome, RunningVm};
+pub use life::RunningVm;
+pub use outcome::Outcome;
 
-use crate::{Error, node::Node};
-use std::path::PathBuf;
+use crate::node::Node;
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::PathBuf,
+};
 use uuid::Uuid;
-use vgpud_mdev::{Host, Memory, PciAddress};
+use vgpud_mdev::{Memory, PciAddress};
+
+/// Where the guest reports the exit code of its command, one byte.
+pub const EXIT_PORT: u16 = 0x501;
 
 /// The board that QEMU plays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,30 +99,91 @@ pub struct MicroVm {
 }
 
 impl MicroVm {
-    /// Whether this host can run it: QEMU, KVM, kernel, initrd, the nodes and the memory lock limit.
-    ///
-    /// # Errors
-    /// [`VmError`] with what is missing and how to get it.
-    pub fn check(&self, _host: &Host) -> Result<(), Error> {
-        todo!()
-    }
-
     /// QEMU's arguments, its program first.
-    #[must_use]
-    pub fn command_line(&self) -> Vec<std::ffi::OsString> {
-        todo!()
-    }
-
-    /// Checks, then starts QEMU. `console` gets every piece of the guest's serial console as it
-    /// comes, on a thread of its own. QEMU is asked to end when this process dies.
     ///
-    /// # Errors
-    /// Those of [`Self::check`], and where QEMU cannot be started.
-    pub fn spawn(
-        &self,
-        _host: &Host,
-        _console: impl FnMut(&[u8]) + Send + 'static,
-    ) -> Result<RunningVm, Error> {
-        todo!()
+    /// A PCI function is named by address (`host=`), which QEMU documents first and shows in its
+    /// messages; a mediated device has none and is named by its folder (`sysfsdev=`). With a cdev,
+    /// QEMU finds the node by itself from either, once an iommufd is given.
+    #[must_use]
+    pub fn command_line(&self) -> Vec<OsString> {
+        let mut line = Line(vec![self.qemu.clone().into()]);
+        let machine = match self.machine {
+            Machine::MicroVm => "microvm,pcie=on,acpi=on,rtc=on",
+            Machine::Q35 => "q35",
+        };
+        let (accelerator, processor) = match self.accelerator {
+            Accelerator::Kvm => ("kvm", "host"),
+            Accelerator::Tcg => ("tcg", "max"),
+        };
+        line.add("-name", escaped(&self.name)).add("-uuid", self.uuid.to_string());
+        line.add("-machine", machine).add("-accel", accelerator).add("-cpu", processor);
+        line.add("-m", size(self.memory));
+        line.flag("-no-user-config").flag("-nodefaults").flag("-no-reboot").add("-display", "none");
+        // What libvirt denies: a guest that breaks into QEMU starts no programs from there.
+        line.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+        let signals = match self.input {
+            ConsoleInput::Closed => "off",
+            ConsoleInput::Inherited => "on",
+        };
+        line.add("-chardev", format!("stdio,id=console,signal={signals}")).add("-serial", "chardev:console");
+        line.add("-kernel", &self.kernel);
+        if let Some(initrd) = &self.initrd {
+            line.add("-initrd", initrd);
+        }
+        line.add("-append", self.kernel_line.to_string());
+        line.add("-device", format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=0x1"));
+        let mut device = OsString::from("vfio-pci,id=slice,");
+        match self.device.address {
+            Some(address) => device.push(format!("host={address}")),
+            None => {
+                device.push("sysfsdev=");
+                device.push(escaped(&self.device.sysfs));
+            }
+        }
+        if let Node::Cdev(_) = self.device.node {
+            line.add("-object", "iommufd,id=iommufd0");
+            device.push(",iommufd=iommufd0");
+        }
+        if self.machine == Machine::Q35 {
+            line.add("-device", "pcie-root-port,id=port,bus=pcie.0,chassis=1,slot=1");
+            device.push(",bus=port");
+        }
+        line.add("-device", device);
+        line.0
     }
 }
+
+/// Arguments in the making.
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn flag(&mut self, flag: &str) -> &mut Self {
+        self.0.push(flag.into());
+        self
+    }
+
+    fn add(&mut self, option: &str, value: impl Into<OsString>) -> &mut Self {
+        self.flag(option).0.push(value.into());
+        self
+    }
+}
+
+/// A value among QEMU's comma-separated ones: a comma is written twice.
+fn escaped(value: impl AsRef<OsStr>) -> OsString {
+    let bytes = value.as_ref().as_bytes();
+    let commas = |byte: &u8| if *byte == b',' { vec![b',', b','] } else { vec![*byte] };
+    OsString::from_vec(bytes.iter().flat_map(commas).collect())
+}
+
+/// In QEMU's units, rounded up to a KiB.
+fn size(memory: Memory) -> String {
+    let bytes = memory.bytes();
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{}M", bytes >> 20)
+    } else {
+        format!("{}K", bytes.div_ceil(1 << 10))
+    }
+}
+
+#[cfg(test)]
+mod tests;
