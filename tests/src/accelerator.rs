@@ -55,12 +55,7 @@ impl Accelerator {
     }
 
     /// Looks, or remembers what was seen.
-    pub(crate) fn choose(
-        cache: &Cache,
-        root: &Path,
-        layer: &Path,
-        progress: Progress,
-    ) -> Result<Self> {
+    pub(crate) fn choose(cache: &Cache, root: &Path, layer: &Path, progress: Progress) -> Result<Self> {
         let why = if access(KVM, AccessFlags::R_OK | AccessFlags::W_OK).is_err() {
             "this machine offers no usable /dev/kvm"
         } else if can_nest(cache, root, layer, progress)? {
@@ -68,9 +63,7 @@ impl Accelerator {
         } else {
             "/dev/kvm is there, but a Linux that can use virtualization itself does not come up under it"
         };
-        Ok(Self::Emulation {
-            why: why.to_owned(),
-        })
+        Ok(Self::Emulation { why: why.to_owned() })
     }
 }
 
@@ -84,17 +77,10 @@ fn can_nest(cache: &Cache, root: &Path, layer: &Path, progress: Progress) -> Res
         .add("kernel", read("/proc/version")?)
         .add("boot", read("/proc/sys/kernel/random/boot_id")?)
         .add("cpu", cpu)
-        .add(
-            "layer",
-            layer.file_name().unwrap_or_default().as_encoded_bytes(),
-        )
+        .add("layer", layer.file_name().unwrap_or_default().as_encoded_bytes())
         .key();
     let entry = cache.entry("kvm-probe", &key, progress, |folder| {
-        let answer = if probe(cache, root, layer)? {
-            "yes"
-        } else {
-            "no"
-        };
+        let answer = if probe(cache, root, layer)? { "yes" } else { "no" };
         let path = folder.join("answer");
         fs::write(&path, answer).at("write", path)
     })?;
@@ -113,10 +99,7 @@ fn probe(cache: &Cache, root: &Path, layer: &Path) -> Result<bool> {
         .arg(layer.join("vm-vmlinuz"))
         .arg("-initrd")
         .arg(layer.join("vm-initrd"))
-        .args([
-            "-append",
-            "console=ttyS0 quiet panic=-1 -- grep -m1 -o -w -E svm|vmx /proc/cpuinfo",
-        ])
+        .args(["-append", "console=ttyS0 quiet panic=-1 -- grep -m1 -o -w -E svm|vmx /proc/cpuinfo"])
         .arg("-serial")
         .arg(format!("file:{}", console.display()));
     match command::run(&mut qemu, "the KVM probe", &cache.log("kvm-probe"), LIMIT) {
@@ -125,7 +108,5 @@ fn probe(cache: &Cache, root: &Path, layer: &Path) -> Result<bool> {
         Err(error) => return Err(error),
     }
     let said = fs::read(&console).at("read", &console)?;
-    Ok(String::from_utf8_lossy(&said)
-        .lines()
-        .any(|line| matches!(line.trim(), "svm" | "vmx")))
+    Ok(String::from_utf8_lossy(&said).lines().any(|line| matches!(line.trim(), "svm" | "vmx")))
 }

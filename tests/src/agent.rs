@@ -28,19 +28,14 @@ pub(crate) enum Answer {
 
 impl Answer {
     fn parse(line: &str) -> Result<Self> {
-        let bad = || Error::Protocol {
-            line: line.to_owned(),
-        };
+        let bad = || Error::Protocol { line: line.to_owned() };
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "READY" if rest.is_empty() => Ok(Self::Ready),
             "FAILED" => Ok(Self::Failed(rest.trim().to_owned())),
             "DONE" => {
                 let (id, code) = rest.split_once(' ').ok_or_else(bad)?;
-                Ok(Self::Done {
-                    id: id.parse().map_err(|_| bad())?,
-                    code: code.parse().map_err(|_| bad())?,
-                })
+                Ok(Self::Done { id: id.parse().map_err(|_| bad())?, code: code.parse().map_err(|_| bad())? })
             }
             _ => Err(bad()),
         }
@@ -86,10 +81,7 @@ impl Agent {
         let heard = Arc::new((Mutex::new(Heard::default()), Condvar::new()));
         let listener = Arc::clone(&heard);
         thread::spawn(move || listen(reader, &listener));
-        Ok(Self {
-            stream: Mutex::new(stream),
-            heard,
-        })
+        Ok(Self { stream: Mutex::new(stream), heard })
     }
 
     /// Sends an order. That QEMU is gone is no error here: whoever waits for the answer looks at
@@ -110,10 +102,7 @@ impl Agent {
         let (heard, news) = &*self.heard;
         let mut heard = lock(heard);
         if !heard.done.contains_key(&id) {
-            heard = news
-                .wait_timeout(heard, moment)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            heard = news.wait_timeout(heard, moment).unwrap_or_else(PoisonError::into_inner).0;
         }
         heard.check()?;
         Ok(heard.done.remove(&id))

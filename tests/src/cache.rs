@@ -68,11 +68,7 @@ impl Inputs {
         list_files(path, &mut files)?;
         files.sort();
         for file in files {
-            let label = file
-                .strip_prefix(path)
-                .unwrap_or(&file)
-                .to_string_lossy()
-                .into_owned();
+            let label = file.strip_prefix(path).unwrap_or(&file).to_string_lossy().into_owned();
             let content = fs::read(&file).at("read", &file)?;
             self = self.add(&label, content);
         }
@@ -147,9 +143,7 @@ impl Cache {
     /// # Errors
     /// The folder cannot be made.
     pub fn at(folder: impl Into<PathBuf>) -> Result<Self> {
-        let cache = Self {
-            folder: folder.into(),
-        };
+        let cache = Self { folder: folder.into() };
         for part in ["entries", "building", "locks", "logs", "runs"] {
             let path = cache.folder.join(part);
             fs::create_dir_all(&path).at("create", path)?;
@@ -187,11 +181,7 @@ impl Cache {
             lock.lock_shared().at("lock", &path)?;
             if path.is_dir() {
                 touch(&path);
-                return Ok(Entry {
-                    path,
-                    key: key.clone(),
-                    _shared: lock,
-                });
+                return Ok(Entry { path, key: key.clone(), _shared: lock });
             }
             lock.unlock().at("unlock", &path)?;
             self.lock_exclusively(&lock, name, &path, progress)?;
@@ -200,11 +190,7 @@ impl Cache {
                 // The loop only comes back here when another run has pruned the entry between this
                 // run's build and its shared lock.
                 let Some(build) = build.take() else {
-                    return Err(Error::File {
-                        action: "keep",
-                        path,
-                        source: io::ErrorKind::NotFound.into(),
-                    });
+                    return Err(Error::File { action: "keep", path, source: io::ErrorKind::NotFound.into() });
                 };
                 let step = progress.step(name);
                 let building = self.folder.join("building").join(&id);
@@ -220,29 +206,17 @@ impl Cache {
 
     fn lock_file(&self, id: &str) -> Result<File> {
         let path = self.folder.join("locks").join(id);
-        File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .at("open", path)
+        File::options().create(true).append(true).open(&path).at("open", path)
     }
 
-    fn lock_exclusively(
-        &self,
-        lock: &File,
-        name: &str,
-        path: &Path,
-        progress: Progress,
-    ) -> Result<()> {
+    fn lock_exclusively(&self, lock: &File, name: &str, path: &Path, progress: Progress) -> Result<()> {
         if try_lock(lock, path)? {
             return Ok(());
         }
         let step = progress.step(format!("{name}: another run is building it, waiting"));
-        poll(
-            &format!("another run to build {}", path.display()),
-            BUILD_LIMIT,
-            || Ok(try_lock(lock, path)?.then_some(())),
-        )?;
+        poll(&format!("another run to build {}", path.display()), BUILD_LIMIT, || {
+            Ok(try_lock(lock, path)?.then_some(()))
+        })?;
         step.done();
         Ok(())
     }
@@ -253,11 +227,8 @@ impl Cache {
     /// # Errors
     /// A file operation failed.
     pub fn prune(&self, name: &str, keep: usize) -> Result<()> {
-        let mut entries: Vec<(SystemTime, PathBuf)> = self
-            .named(name, "entries")?
-            .into_iter()
-            .map(|path| (last_use(&path), path))
-            .collect();
+        let mut entries: Vec<(SystemTime, PathBuf)> =
+            self.named(name, "entries")?.into_iter().map(|path| (last_use(&path), path)).collect();
         entries.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
         let old = entries.into_iter().skip(keep).map(|(_, path)| path);
         for path in old.chain(self.named(name, "building")?) {
@@ -289,11 +260,9 @@ pub(crate) fn try_lock(lock: &File, path: &Path) -> Result<bool> {
     match lock.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(source)) => Err(Error::File {
-            action: "lock",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(TryLockError::Error(source)) => {
+            Err(Error::File { action: "lock", path: path.to_owned(), source })
+        }
     }
 }
 
@@ -313,9 +282,7 @@ fn touch(path: &Path) {
 }
 
 fn last_use(path: &Path) -> SystemTime {
-    fs::metadata(path)
-        .and_then(|metadata| metadata.modified())
-        .unwrap_or(SystemTime::UNIX_EPOCH)
+    fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

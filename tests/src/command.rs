@@ -25,14 +25,7 @@ pub(crate) fn tied(program: impl AsRef<std::ffi::OsStr>) -> Command {
 pub(crate) fn contained(program: &str) -> Command {
     let mut command = tied("unshare");
     command
-        .args([
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--",
-        ])
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
         .arg(program)
         .env("LC_ALL", "C");
     command
@@ -45,16 +38,13 @@ pub(crate) fn contained(program: &str) -> Command {
 pub(crate) fn run(command: &mut Command, step: &str, log: &Path, limit: Duration) -> Result<()> {
     let output = File::create(log).at("create", log)?;
     let errors = output.try_clone().at("open twice", log)?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .spawn()
-        .map_err(|source| Error::Spawn {
+    let mut child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().map_err(|source| {
+        Error::Spawn {
             program: command.get_program().to_string_lossy().into_owned(),
             step: step.to_owned(),
             source,
-        })?;
+        }
+    })?;
     let status = match end_of(&mut child, step, limit) {
         Ok(status) => status,
         Err(error) => {
@@ -62,11 +52,9 @@ pub(crate) fn run(command: &mut Command, step: &str, log: &Path, limit: Duration
             let _ = child.kill();
             let _ = child.wait();
             return Err(match error {
-                Error::Deadline { what, limit, .. } => Error::Deadline {
-                    what,
-                    limit,
-                    tail: log_file::tail(log),
-                },
+                Error::Deadline { what, limit, .. } => {
+                    Error::Deadline { what, limit, tail: log_file::tail(log) }
+                }
                 other => other,
             });
         }
@@ -74,12 +62,7 @@ pub(crate) fn run(command: &mut Command, step: &str, log: &Path, limit: Duration
     if status.success() {
         Ok(())
     } else {
-        Err(Error::Step {
-            step: step.to_owned(),
-            status,
-            log: log.to_owned(),
-            tail: log_file::tail(log),
-        })
+        Err(Error::Step { step: step.to_owned(), status, log: log.to_owned(), tail: log_file::tail(log) })
     }
 }
 

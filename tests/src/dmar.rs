@@ -72,10 +72,7 @@ mod tests {
         let table = table();
         let unit = &table[48..];
         assert_eq!(&unit[..2], &TYPE_DRHD.to_le_bytes());
-        assert_eq!(
-            usize::from(u16::from_le_bytes([unit[2], unit[3]])),
-            unit.len()
-        );
+        assert_eq!(usize::from(u16::from_le_bytes([unit[2], unit[3]])), unit.len());
         assert_eq!(unit[4], INCLUDE_PCI_ALL);
         assert_eq!(&unit[8..16], &REGISTERS.to_le_bytes());
     }

@@ -64,11 +64,7 @@ impl Host {
         let step = progress.step(format!(
             "lab host ({} VFIO, {}, {})",
             spec.vfio,
-            if spec.gpus.is_empty() {
-                "no GPU".to_owned()
-            } else {
-                spec.gpus.join(" ")
-            },
+            if spec.gpus.is_empty() { "no GPU".to_owned() } else { spec.gpus.join(" ") },
             match accelerator {
                 Accelerator::Kvm => "KVM",
                 Accelerator::Emulation { .. } => "software emulation",
@@ -79,20 +75,12 @@ impl Host {
         let terminal = (spec.console == Console::Terminal).then(terminal::Restore::new);
         let command = qemu::host(images, &files, spec, modules, accelerator);
         let mut process = Process::start(command, spec.console)?;
-        let connected = poll(
-            "QEMU to connect to the agent's socket",
-            MOMENT,
-            || match listener.accept() {
-                Ok((stream, _)) => Ok(Some(stream)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !process.ended() => {
-                    Ok(None)
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    Err(down("starting", &files.console))
-                }
-                Err(error) => Err(error).at("accept at", &files.socket),
-            },
-        );
+        let connected = poll("QEMU to connect to the agent's socket", MOMENT, || match listener.accept() {
+            Ok((stream, _)) => Ok(Some(stream)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !process.ended() => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(down("starting", &files.console)),
+            Err(error) => Err(error).at("accept at", &files.socket),
+        });
         let agent = connected.and_then(|stream| {
             stream.set_nonblocking(false).at("set up", &files.socket)?;
             Agent::new(stream, &files.socket)
@@ -206,9 +194,7 @@ impl Host {
     /// # Errors
     /// Never now; kept fallible like every other wait.
     pub fn wait_for_end(self) -> Result<()> {
-        poll("the lab host's end", Duration::MAX, || {
-            Ok(self.process().ended().then_some(()))
-        })
+        poll("the lab host's end", Duration::MAX, || Ok(self.process().ended().then_some(())))
     }
 
     /// Powers the host off.
@@ -217,10 +203,8 @@ impl Host {
     /// It did not go down in time; it is killed then.
     pub fn shutdown(self) -> Result<()> {
         self.agent.send(Order::PowerOff);
-        poll("the lab host to power off", SHUTDOWN_LIMIT, || {
-            Ok(self.process().ended().then_some(()))
-        })
-        .map_err(|error| self.with_console(error))
+        poll("the lab host to power off", SHUTDOWN_LIMIT, || Ok(self.process().ended().then_some(())))
+            .map_err(|error| self.with_console(error))
     }
 
     fn process(&self) -> MutexGuard<'_, Process> {
@@ -249,19 +233,12 @@ impl Host {
 }
 
 fn down(doing: &str, console: &Path) -> Error {
-    Error::HostDown {
-        doing: doing.to_owned(),
-        console: console.to_owned(),
-        tail: log_file::tail(console),
-    }
+    Error::HostDown { doing: doing.to_owned(), console: console.to_owned(), tail: log_file::tail(console) }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let process = self
-            .process
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
         process.kill();
         // The share must not be removed under a QEMU that still writes to it. What is left behind
         // when this fails is removed with the run.
@@ -299,10 +276,8 @@ impl Running<'_> {
         loop {
             let code = self.host.agent.done(self.id, GLANCE)?;
             let last = code.is_some();
-            self.stdout
-                .pass_on(last, |text| line(Stream::Stdout, text))?;
-            self.stderr
-                .pass_on(last, |text| line(Stream::Stderr, text))?;
+            self.stdout.pass_on(last, |text| line(Stream::Stdout, text))?;
+            self.stderr.pass_on(last, |text| line(Stream::Stderr, text))?;
             if let Some(code) = code {
                 self.ended = true;
                 return Ok(Output {
@@ -353,9 +328,7 @@ impl Running<'_> {
 
     fn too_late(&mut self) -> Error {
         self.host.agent.send(Order::Kill(self.id));
-        let reported = poll("the killed job's end", MOMENT, || {
-            self.host.agent.done(self.id, GLANCE)
-        });
+        let reported = poll("the killed job's end", MOMENT, || self.host.agent.done(self.id, GLANCE));
         self.ended = true;
         let mut tail = format!(
             "  stdout:\n{}\n  stderr:\n{}\n  console ({}):\n{}",
@@ -395,12 +368,7 @@ struct Tail {
 
 impl Tail {
     fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            file: None,
-            bytes: Vec::new(),
-            passed: 0,
-        }
+        Self { path, file: None, bytes: Vec::new(), passed: 0 }
     }
 
     fn read(&mut self) -> Result<()> {
@@ -415,10 +383,7 @@ impl Tail {
     /// Reads on and hands on whole lines; at the end also what has no end of line.
     fn pass_on(&mut self, last: bool, mut line: impl FnMut(&str)) -> Result<()> {
         self.read()?;
-        while let Some(length) = self.bytes[self.passed..]
-            .iter()
-            .position(|byte| *byte == b'\n')
-        {
+        while let Some(length) = self.bytes[self.passed..].iter().position(|byte| *byte == b'\n') {
             let end = self.passed + length;
             line(&String::from_utf8_lossy(&self.bytes[self.passed..end]));
             self.passed = end + 1;
@@ -438,11 +403,7 @@ impl Tail {
 /// A fresh folder for a run, and the lock that says it is alive.
 fn new_run(runs: &Path) -> Result<(RunFiles, File)> {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let folder = runs.join(format!(
-        "{}-{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    ));
+    let folder = runs.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     remove(&folder)?;
     fs::create_dir(&folder).at("create", &folder)?;
     let lock = folder.join("lock");
@@ -453,11 +414,7 @@ fn new_run(runs: &Path) -> Result<(RunFiles, File)> {
         let path = share.join(part);
         fs::create_dir_all(&path).at("create", path)?;
     }
-    let files = RunFiles {
-        share,
-        socket: folder.join("agent"),
-        console: folder.join("console.log"),
-    };
+    let files = RunFiles { share, socket: folder.join("agent"), console: folder.join("console.log") };
     File::create(&files.console).at("create", &files.console)?;
     Ok((files, lock))
 }

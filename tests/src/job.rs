@@ -62,25 +62,14 @@ impl Job {
     /// The command as a person would type it.
     #[must_use]
     pub fn command(&self) -> String {
-        self.argv
-            .iter()
-            .map(|word| quote(word))
-            .collect::<Vec<_>>()
-            .join(" ")
+        self.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
     }
 
     /// The shell script that the agent runs.
     pub(crate) fn to_script(&self) -> String {
-        let env: String = self
-            .env
-            .iter()
-            .map(|(name, value)| format!("export {name}={}\n", quote(value)))
-            .collect();
-        format!(
-            "#!/bin/sh\n{env}cd {} || exit 126\nexec {}\n",
-            quote(&self.folder),
-            self.command()
-        )
+        let env: String =
+            self.env.iter().map(|(name, value)| format!("export {name}={}\n", quote(value))).collect();
+        format!("#!/bin/sh\n{env}cd {} || exit 126\nexec {}\n", quote(&self.folder), self.command())
     }
 }
 
@@ -141,27 +130,15 @@ mod tests {
 
     #[test]
     fn the_script_sets_env_and_folder_and_then_becomes_the_program() {
-        let script = Job::new(["true"])
-            .env("A", "b c")
-            .folder("/tmp")
-            .to_script();
-        assert_eq!(
-            script,
-            "#!/bin/sh\nexport A='b c'\ncd /tmp || exit 126\nexec true\n"
-        );
+        let script = Job::new(["true"]).env("A", "b c").folder("/tmp").to_script();
+        assert_eq!(script, "#!/bin/sh\nexport A='b c'\ncd /tmp || exit 126\nexec true\n");
     }
 
     #[test]
     fn a_real_shell_agrees() {
         let script = Job::new(["printf", "%s|", "a b", "it's", "$HOME", "", "\"\\"]).to_script();
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .output()
-            .unwrap();
-        assert_eq!(
-            String::from_utf8(output.stdout).unwrap(),
-            "a b|it's|$HOME||\"\\|"
-        );
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "a b|it's|$HOME||\"\\|");
     }
 
     #[test]
@@ -174,9 +151,6 @@ mod tests {
             took: Duration::ZERO,
         };
         let text = output.success().unwrap_err().to_string();
-        assert!(
-            text.contains("'x' ended with 2") && text.contains("out") && text.contains("err"),
-            "{text}"
-        );
+        assert!(text.contains("'x' ended with 2") && text.contains("out") && text.contains("err"), "{text}");
     }
 }

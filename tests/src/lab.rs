@@ -71,15 +71,7 @@ impl Lab {
             .split_whitespace()
             .collect::<Vec<_>>()
             .join(",");
-        Ok(Self {
-            cache,
-            root,
-            disk,
-            layer,
-            modules,
-            accelerator,
-            progress,
-        })
+        Ok(Self { cache, root, disk, layer, modules, accelerator, progress })
     }
 
     /// What runs the hosts, and why.
@@ -106,14 +98,7 @@ impl Lab {
             disk: self.disk.path().join("disk.img"),
             layer: self.layer.path(),
         };
-        Host::boot(
-            &self.cache,
-            &images,
-            spec,
-            &self.modules,
-            &self.accelerator,
-            progress,
-        )
+        Host::boot(&self.cache, &images, spec, &self.modules, &self.accelerator, progress)
     }
 }
 
@@ -123,32 +108,16 @@ fn lab_files() -> PathBuf {
 }
 
 fn disk(cache: &Cache, root: &Root, progress: Progress) -> Result<Entry> {
-    let key = Inputs::new()
-        .add("root", root.entry.key())
-        .add_path(&root.script("disk"))?
-        .key();
-    cache.entry("disk", &key, progress, |out| {
-        root.run("disk", &[(root.path(), "root"), (out, "out")])
-    })
+    let key = Inputs::new().add("root", root.entry.key()).add_path(&root.script("disk"))?.key();
+    cache.entry("disk", &key, progress, |out| root.run("disk", &[(root.path(), "root"), (out, "out")]))
 }
 
 fn vfio(cache: &Cache, root: &Root, progress: Progress) -> Result<Entry> {
-    let key = Inputs::new()
-        .add("root", root.entry.key())
-        .add_path(&root.script("vfio"))?
-        .key();
-    cache.entry("vfio-modules", &key, progress, |out| {
-        root.run("vfio", &[(out, "out")])
-    })
+    let key = Inputs::new().add("root", root.entry.key()).add_path(&root.script("vfio"))?.key();
+    cache.entry("vfio-modules", &key, progress, |out| root.run("vfio", &[(out, "out")]))
 }
 
-fn modules(
-    cache: &Cache,
-    root: &Root,
-    vfio: &Entry,
-    source: &Path,
-    progress: Progress,
-) -> Result<Entry> {
+fn modules(cache: &Cache, root: &Root, vfio: &Entry, source: &Path, progress: Progress) -> Result<Entry> {
     let key = Inputs::new()
         .add("root", root.entry.key())
         .add("vfio", vfio.key())
@@ -156,20 +125,11 @@ fn modules(
         .add_path(source)?
         .key();
     cache.entry("project-modules", &key, progress, |out| {
-        root.run(
-            "kmod",
-            &[(vfio.path(), "vfio"), (source, "src"), (out, "out")],
-        )
+        root.run("kmod", &[(vfio.path(), "vfio"), (source, "src"), (out, "out")])
     })
 }
 
-fn layer(
-    cache: &Cache,
-    root: &Root,
-    modules: &Entry,
-    files: &Path,
-    progress: Progress,
-) -> Result<Entry> {
+fn layer(cache: &Cache, root: &Root, modules: &Entry, files: &Path, progress: Progress) -> Result<Entry> {
     let table = dmar::table();
     let key = Inputs::new()
         .add("root", root.entry.key())
@@ -185,14 +145,6 @@ fn layer(
         fs::create_dir_all(&folder).at("create", &folder)?;
         let file = folder.join("DMAR.aml");
         fs::write(&file, &table).at("write", file)?;
-        root.run(
-            "layer",
-            &[
-                (files, "lab"),
-                (modules.path(), "modules"),
-                (acpi.path(), "acpi"),
-                (out, "out"),
-            ],
-        )
+        root.run("layer", &[(files, "lab"), (modules.path(), "modules"), (acpi.path(), "acpi"), (out, "out")])
     })
 }

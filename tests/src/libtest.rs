@@ -39,10 +39,7 @@ impl TestReport {
     pub fn success(&self) -> bool {
         self.code == 0
             && self.unfinished.is_none()
-            && !self
-                .results
-                .iter()
-                .any(|result| result.outcome == TestOutcome::Failed)
+            && !self.results.iter().any(|result| result.outcome == TestOutcome::Failed)
     }
 
     fn read_line(&mut self, line: &str) {
@@ -111,18 +108,12 @@ mod tests {
     fn lines_of_libtest() {
         let outcome = |line| parse(line).map(|(_, outcome)| outcome);
         assert_eq!(outcome("test a::b ... ok"), Some(Some(TestOutcome::Passed)));
-        assert_eq!(
-            outcome("test a ... FAILED"),
-            Some(Some(TestOutcome::Failed))
-        );
+        assert_eq!(outcome("test a ... FAILED"), Some(Some(TestOutcome::Failed)));
         assert_eq!(
             outcome("test a ... ignored, needs a card"),
             Some(Some(TestOutcome::Skipped("needs a card".to_owned())))
         );
-        assert_eq!(
-            outcome("test a ... ignored"),
-            Some(Some(TestOutcome::Skipped(String::new())))
-        );
+        assert_eq!(outcome("test a ... ignored"), Some(Some(TestOutcome::Skipped(String::new()))));
         assert_eq!(outcome("test a ... "), Some(None));
         assert_eq!(outcome("test result: ok. 3 passed; 0 failed"), None);
         assert_eq!(outcome("running 3 tests"), None);

@@ -25,11 +25,8 @@ pub(crate) fn ensure(cache: &Cache, progress: Progress) -> Result<()> {
     if !Uid::effective().is_root() {
         return Err(Error::NotRoot);
     }
-    let missing: Vec<&str> = NEEDED
-        .iter()
-        .filter(|(_, file)| !Path::new(file).is_file())
-        .map(|(package, _)| *package)
-        .collect();
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(_, file)| !Path::new(file).is_file()).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

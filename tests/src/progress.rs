@@ -22,33 +22,21 @@ impl Progress {
     /// Spinners when stderr is a terminal, lines otherwise.
     #[must_use]
     pub fn detect() -> Self {
-        if stderr().is_terminal() {
-            Self::Terminal
-        } else {
-            Self::Lines
-        }
+        if stderr().is_terminal() { Self::Terminal } else { Self::Lines }
     }
 
     /// A step begins; it ends with [`Step::done`], and failed when it is dropped before.
-    #[must_use]
     pub fn step(self, name: impl Into<String>) -> Step {
         let name = name.into();
         let show = match self {
             Self::Terminal => Show::Spinner(spinner(&name)),
             Self::Lines => {
                 eprintln!("lab: {name} ...");
-                Show::Lines {
-                    _heartbeat: heartbeat(name.clone()),
-                }
+                Show::Lines { _heartbeat: heartbeat(name.clone()) }
             }
             Self::Quiet => Show::Nothing,
         };
-        Step {
-            name,
-            begun: Instant::now(),
-            show,
-            done: false,
-        }
+        Step { name, begun: Instant::now(), show, done: false }
     }
 
     /// One line that stays.
@@ -92,11 +80,7 @@ impl Step {
     /// Ends the step well.
     pub fn done(mut self) {
         self.done = true;
-        self.end(&format!(
-            "{} ({:.1} s)",
-            self.name,
-            self.begun.elapsed().as_secs_f32()
-        ));
+        self.end(&format!("{} ({:.1} s)", self.name, self.begun.elapsed().as_secs_f32()));
     }
 
     fn end(&mut self, line: &str) {
@@ -114,11 +98,7 @@ impl Step {
 impl Drop for Step {
     fn drop(&mut self) {
         if !self.done {
-            let line = format!(
-                "{}: failed after {:.1} s",
-                self.name,
-                self.begun.elapsed().as_secs_f32()
-            );
+            let line = format!("{}: failed after {:.1} s", self.name, self.begun.elapsed().as_secs_f32());
             self.end(&line);
         }
     }

@@ -86,37 +86,24 @@ pub(crate) fn host(
             Iommu::Off => "initrd",
         }))
         .args(["-append", &kernel_parameters(spec, modules)]);
-    for (id, path, option) in [
-        ("disk", &images.disk, "snapshot=on"),
-        ("layer", &images.layer.join("layer.img"), "readonly=on"),
-    ] {
+    for (id, path, option) in
+        [("disk", &images.disk, "snapshot=on"), ("layer", &images.layer.join("layer.img"), "readonly=on")]
+    {
         command
             .arg("-drive")
-            .arg(option_with_path(
-                &format!("if=none,id={id},format=raw,{option},file="),
-                path,
-            ))
+            .arg(option_with_path(&format!("if=none,id={id},format=raw,{option},file="), path))
             .args(["-device", &format!("virtio-blk-pci,drive={id}")]);
     }
     command
         .arg("-fsdev")
-        .arg(option_with_path(
-            "local,id=host,security_model=none,path=",
-            &run.share,
-        ))
+        .arg(option_with_path("local,id=host,security_model=none,path=", &run.share))
         .args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"])
         .args(["-device", "virtio-serial-pci", "-chardev"])
         .arg(option_with_path("socket,id=agent,path=", &run.socket))
-        .args([
-            "-device",
-            "virtserialport,chardev=agent,name=agent",
-            "-chardev",
-        ])
+        .args(["-device", "virtserialport,chardev=agent,name=agent", "-chardev"])
         .arg(match spec.console {
             Console::Log => option_with_path("file,id=console,path=", &run.console),
-            Console::Terminal => {
-                option_with_path("stdio,id=console,signal=off,logfile=", &run.console)
-            }
+            Console::Terminal => option_with_path("stdio,id=console,signal=off,logfile=", &run.console),
         })
         .args(["-serial", "chardev:console"]);
     if spec.iommu == Iommu::On {
@@ -126,18 +113,13 @@ pub(crate) fn host(
 }
 
 fn kernel_parameters(spec: &HostSpec, modules: &str) -> String {
-    let mut line = format!(
-        "console=ttyS0 quiet panic=-1 no_timer_check mem={MEMORY_END_GIB}G lab.vfio={}",
-        spec.vfio
-    );
+    let mut line =
+        format!("console=ttyS0 quiet panic=-1 no_timer_check mem={MEMORY_END_GIB}G lab.vfio={}", spec.vfio);
     if spec.iommu == Iommu::On {
         line.push_str(" intel_iommu=on iommu=pt");
     }
     if !spec.gpus.is_empty() {
-        line.push_str(&format!(
-            " lab.modules={modules} simgpu.gpus={}",
-            spec.gpus.join(",")
-        ));
+        line.push_str(&format!(" lab.modules={modules} simgpu.gpus={}", spec.gpus.join(",")));
     }
     if spec.console == Console::Terminal {
         let (rows, columns) = crate::terminal::size();
@@ -182,19 +164,10 @@ impl Process {
                 let _ = started.send(Err(error));
             }
         });
-        let pid = start
-            .recv()
-            .unwrap_or_else(|_| Err(std::io::Error::other("its thread ended")))
-            .map_err(|source| Error::Spawn {
-                program: "setpriv".to_owned(),
-                step: "the lab host".to_owned(),
-                source,
-            })?;
-        Ok(Self {
-            pid: Pid::from_raw(pid.cast_signed()),
-            end,
-            ended: false,
-        })
+        let pid = start.recv().unwrap_or_else(|_| Err(std::io::Error::other("its thread ended"))).map_err(
+            |source| Error::Spawn { program: "setpriv".to_owned(), step: "the lab host".to_owned(), source },
+        )?;
+        Ok(Self { pid: Pid::from_raw(pid.cast_signed()), end, ended: false })
     }
 
     /// Whether QEMU has ended.
@@ -221,28 +194,19 @@ mod tests {
     #[test]
     fn a_host_without_gpus_loads_none_of_the_projects_modules() {
         let line = kernel_parameters(&HostSpec::default(), "simgpu");
-        assert!(
-            !line.contains("lab.modules") && line.contains("lab.vfio=debian"),
-            "{line}"
-        );
+        assert!(!line.contains("lab.modules") && line.contains("lab.vfio=debian"), "{line}");
     }
 
     #[test]
     fn gpus_reach_the_module_as_its_parameter() {
         let spec = HostSpec::default().gpus(["mi300x", "sim"]);
         let line = kernel_parameters(&spec, "simgpu,simgpu_mdev");
-        assert!(
-            line.contains(" lab.modules=simgpu,simgpu_mdev simgpu.gpus=mi300x,sim"),
-            "{line}"
-        );
+        assert!(line.contains(" lab.modules=simgpu,simgpu_mdev simgpu.gpus=mi300x,sim"), "{line}");
     }
 
     #[test]
     fn without_an_iommu_the_kernel_is_not_told_to_use_one() {
-        let spec = HostSpec {
-            iommu: Iommu::Off,
-            ..HostSpec::default()
-        };
+        let spec = HostSpec { iommu: Iommu::Off, ..HostSpec::default() };
         assert!(!kernel_parameters(&spec, "").contains("iommu"));
     }
 

@@ -78,11 +78,7 @@ impl Root {
             .add("options", OPTIONS.join("\n"))
             .key();
         let entry = cache.entry("debian-root", &key, progress, |path| build(cache, path))?;
-        Ok(Self {
-            entry,
-            cache: cache.clone(),
-            scripts: scripts.to_owned(),
-        })
+        Ok(Self { entry, cache: cache.clone(), scripts: scripts.to_owned() })
     }
 
     pub fn path(&self) -> &Path {
@@ -96,9 +92,7 @@ impl Root {
 
     /// Runs `tests/lab/build/STEP.sh` in the root; each folder appears there as /mnt/NAME.
     pub fn run(&self, step: &str, folders: &[(&Path, &str)]) -> Result<()> {
-        let binds = folders
-            .iter()
-            .map(|(folder, name)| format!("{}={name}", folder.display()));
+        let binds = folders.iter().map(|(folder, name)| format!("{}={name}", folder.display()));
         command::run(
             command::contained("/bin/sh")
                 .arg("-e")
@@ -115,9 +109,7 @@ impl Root {
 
 fn build(cache: &Cache, path: &Path) -> Result<()> {
     let source = sources::debian_archive(Path::new("/etc/apt"), Path::new("/etc/os-release"))?;
-    let line = source.line_for(SUITE).ok_or_else(|| Error::NoArchive {
-        looked_at: format!("{source:?}"),
-    })?;
+    let line = source.line_for(SUITE).ok_or_else(|| Error::NoArchive { looked_at: format!("{source:?}") })?;
     command::run(
         command::contained("mmdebstrap")
             .args(OPTIONS)
@@ -137,13 +129,7 @@ fn build(cache: &Cache, path: &Path) -> Result<()> {
 /// The machine's own way to the network (proxies, timeouts), which mmdebstrap would not look at.
 fn apt_settings() -> Vec<String> {
     let dump = Command::new("apt-config")
-        .args([
-            "dump",
-            "--format",
-            "%F \"%v\";%n",
-            "Acquire::http",
-            "Acquire::https",
-        ])
+        .args(["dump", "--format", "%F \"%v\";%n", "Acquire::http", "Acquire::https"])
         .output();
     let Ok(dump) = dump else {
         return Vec::new();

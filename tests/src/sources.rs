@@ -22,18 +22,8 @@ impl Source {
     /// How surely the entry serves Debian's main archive of release `codename`; `None` for surely
     /// not. Third parties use Debian's code names as their suites too, so keyring and path decide.
     fn score(&self, codename: &str) -> Option<u8> {
-        let suites = [
-            codename,
-            "stable",
-            "oldstable",
-            "testing",
-            "unstable",
-            "sid",
-        ];
-        let named = self
-            .suites
-            .iter()
-            .any(|suite| suites.contains(&suite.as_str()));
+        let suites = [codename, "stable", "oldstable", "testing", "unstable", "sid"];
+        let named = self.suites.iter().any(|suite| suites.contains(&suite.as_str()));
         let main = self.components.iter().any(|component| component == "main");
         let first = self.uris.first()?;
         if !named || !main {
@@ -53,11 +43,7 @@ impl Source {
     #[must_use]
     pub fn line_for(&self, suite: &str) -> Option<String> {
         let uri = self.uris.first()?;
-        let options = self
-            .signed_by
-            .as_ref()
-            .map(|key| format!("[signed-by={key}] "))
-            .unwrap_or_default();
+        let options = self.signed_by.as_ref().map(|key| format!("[signed-by={key}] ")).unwrap_or_default();
         Some(format!("deb {options}{uri} {suite} main"))
     }
 }
@@ -86,9 +72,8 @@ pub fn debian_archive(apt: &Path, os_release: &Path) -> Result<Source> {
             _ => {}
         }
     }
-    best(entries, codename).ok_or_else(|| Error::NoArchive {
-        looked_at: apt.join("sources.list*").display().to_string(),
-    })
+    best(entries, codename)
+        .ok_or_else(|| Error::NoArchive { looked_at: apt.join("sources.list*").display().to_string() })
 }
 
 fn best(entries: Vec<Source>, codename: &str) -> Option<Source> {
@@ -110,15 +95,8 @@ fn codename(os_release: &str) -> Option<&str> {
 /// The enabled `deb` stanzas of a deb822 file.
 #[must_use]
 pub fn parse_deb822(text: &str) -> Vec<Source> {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(str::trim_end)
-        .collect();
-    lines
-        .split(|line| line.is_empty())
-        .filter_map(parse_stanza)
-        .collect()
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).map(str::trim_end).collect();
+    lines.split(|line| line.is_empty()).filter_map(parse_stanza).collect()
 }
 
 fn parse_stanza(lines: &[&str]) -> Option<Source> {
@@ -127,12 +105,7 @@ fn parse_stanza(lines: &[&str]) -> Option<Source> {
     let mut enabled = true;
     for field in fields(lines) {
         let (name, value) = field.split_once(':')?;
-        let words = || {
-            value
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
+        let words = || value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         match name.trim().to_ascii_lowercase().as_str() {
             "types" => types = words(),
             "uris" => source.uris = words(),

@@ -73,10 +73,7 @@ impl HostSpec {
     /// A host of this flavour of VFIO with an IOMMU and no GPU.
     #[must_use]
     pub fn new(vfio: VfioFlavour) -> Self {
-        Self {
-            vfio,
-            ..Self::default()
-        }
+        Self { vfio, ..Self::default() }
     }
 
     /// With these simulated GPUs, by the names of `tests/lab/kmod`.

@@ -31,11 +31,8 @@ pub(crate) fn size() -> (u16, u16) {
 }
 
 fn console_size() -> Option<(u16, u16)> {
-    let output = std::process::Command::new("stty")
-        .arg("size")
-        .stdin(std::process::Stdio::inherit())
-        .output()
-        .ok()?;
+    let output =
+        std::process::Command::new("stty").arg("size").stdin(std::process::Stdio::inherit()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let (rows, columns) = text.trim().split_once(' ')?;
     let (rows, columns) = (rows.parse().ok()?, columns.parse().ok()?);

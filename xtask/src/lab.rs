@@ -57,11 +57,7 @@ pub fn prepare(progress: Progress) -> Result<Lab> {
 fn shell(arguments: Shell, progress: Progress) -> Result<()> {
     let lab = prepare(progress)?;
     let spec = HostSpec {
-        iommu: if arguments.no_iommu {
-            Iommu::Off
-        } else {
-            Iommu::On
-        },
+        iommu: if arguments.no_iommu { Iommu::Off } else { Iommu::On },
         console: Console::Terminal,
         ..HostSpec::new(match arguments.vfio {
             Vfio::Debian => VfioFlavour::Debian,
@@ -86,17 +82,13 @@ fn shell(arguments: Shell, progress: Progress) -> Result<()> {
 
 /// The newest build of a program of this checkout.
 fn newest_build(program: &str) -> Option<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    );
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
     ["debug", "release"]
         .map(|profile| target.join(profile).join(program))
         .into_iter()
         .filter(|path| path.is_file())
         .max_by_key(|path| {
-            fs::metadata(path)
-                .and_then(|metadata| metadata.modified())
-                .unwrap_or(SystemTime::UNIX_EPOCH)
+            fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
         })
 }

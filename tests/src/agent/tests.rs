@@ -9,24 +9,9 @@ fn answers() {
         Answer::parse("FAILED module x did not load; ").unwrap(),
         Answer::Failed("module x did not load;".to_owned())
     );
-    assert_eq!(
-        Answer::parse("DONE 7 137").unwrap(),
-        Answer::Done { id: 7, code: 137 }
-    );
-    for bad in [
-        "",
-        "READY now",
-        "DONE",
-        "DONE 7",
-        "DONE x 1",
-        "DONE 1 x",
-        "DONE 1 2 3",
-        "HELLO",
-    ] {
-        assert!(
-            matches!(Answer::parse(bad), Err(Error::Protocol { .. })),
-            "{bad}"
-        );
+    assert_eq!(Answer::parse("DONE 7 137").unwrap(), Answer::Done { id: 7, code: 137 });
+    for bad in ["", "READY now", "DONE", "DONE 7", "DONE x 1", "DONE 1 x", "DONE 1 2 3", "HELLO"] {
+        assert!(matches!(Answer::parse(bad), Err(Error::Protocol { .. })), "{bad}");
     }
 }
 
@@ -43,10 +28,8 @@ fn jobs_end_in_any_order_and_are_told_once() {
     let agent = Agent::new(ours, Path::new("pair")).unwrap();
     theirs.write_all(b"READY\nDONE 2 0\nDONE 1 3\n").unwrap();
     let wait = |id| {
-        crate::wait::poll("an answer", Duration::from_secs(10), || {
-            agent.done(id, Duration::from_millis(10))
-        })
-        .unwrap()
+        crate::wait::poll("an answer", Duration::from_secs(10), || agent.done(id, Duration::from_millis(10)))
+            .unwrap()
     };
     assert_eq!(wait(1), 3);
     assert_eq!(wait(2), 0);

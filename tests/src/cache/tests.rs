@@ -40,10 +40,7 @@ fn an_entry_is_built_once() {
                 fs::write(path.join("file"), "content").at("write", path)
             })
             .unwrap();
-        assert_eq!(
-            fs::read_to_string(entry.path().join("file")).unwrap(),
-            "content"
-        );
+        assert_eq!(fs::read_to_string(entry.path().join("file")).unwrap(), "content");
     }
     assert_eq!(builds.load(Ordering::SeqCst), 1);
 }
@@ -78,9 +75,7 @@ fn a_failed_build_leaves_no_entry_and_the_next_starts_from_nothing() {
         Err(Error::NotRoot)
     });
     assert!(matches!(failed, Err(Error::NotRoot)));
-    let entry = cache
-        .entry("thing", &key("1"), Progress::Quiet, |_| Ok(()))
-        .unwrap();
+    let entry = cache.entry("thing", &key("1"), Progress::Quiet, |_| Ok(())).unwrap();
     assert_eq!(fs::read_dir(entry.path()).unwrap().count(), 0);
 }
 
@@ -88,11 +83,7 @@ fn a_failed_build_leaves_no_entry_and_the_next_starts_from_nothing() {
 fn pruning_spares_what_is_used_and_other_names() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::at(folder.path()).unwrap();
-    let make = |name, content| {
-        cache
-            .entry(name, &key(content), Progress::Quiet, |_| Ok(()))
-            .unwrap()
-    };
+    let make = |name, content| cache.entry(name, &key(content), Progress::Quiet, |_| Ok(())).unwrap();
     let used = make("thing", "1");
     let unused = make("thing", "2").path().to_owned();
     let other = make("other-thing", "1").path().to_owned();

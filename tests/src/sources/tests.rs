@@ -23,17 +23,14 @@ fn deb822_with_comments_and_continuation_lines() {
     assert_eq!(sources[0].components, ["main", "contrib"]);
     assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
     assert_eq!(
-        best(sources, "bookworm")
-            .and_then(|source| source.line_for("trixie"))
-            .unwrap(),
+        best(sources, "bookworm").and_then(|source| source.line_for("trixie")).unwrap(),
         "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/debian/ trixie main"
     );
 }
 
 #[test]
 fn deb822_leaves_out_disabled_and_source_only_stanzas() {
-    let text =
-        "Types: deb\nEnabled: no\nURIs: a:\nSuites: s\n\n\nTypes: deb-src\nURIs: b:\nSuites: s\n";
+    let text = "Types: deb\nEnabled: no\nURIs: a:\nSuites: s\n\n\nTypes: deb-src\nURIs: b:\nSuites: s\n";
     assert_eq!(parse_deb822(text), []);
 }
 
@@ -41,44 +38,33 @@ fn deb822_leaves_out_disabled_and_source_only_stanzas() {
 fn one_line_entries() {
     let plain = parse_line("deb http://mirror.example/debian bookworm main contrib # why").unwrap();
     assert_eq!(plain.components, ["main", "contrib"]);
-    assert_eq!(
-        plain.line_for("trixie").unwrap(),
-        "deb http://mirror.example/debian trixie main"
-    );
-    let signed =
-        parse_line("deb\t[arch=amd64 signed-by=/k.gpg] https://h/x  bookworm main").unwrap();
+    assert_eq!(plain.line_for("trixie").unwrap(), "deb http://mirror.example/debian trixie main");
+    let signed = parse_line("deb\t[arch=amd64 signed-by=/k.gpg] https://h/x  bookworm main").unwrap();
     assert_eq!(signed.signed_by.as_deref(), Some("/k.gpg"));
     assert_eq!(signed.uris, ["https://h/x"]);
-    for other in [
-        "deb-src http://h/debian bookworm main",
-        "# deb http://h/debian bookworm main",
-        "",
-        "deb [x",
-    ] {
+    for other in
+        ["deb-src http://h/debian bookworm main", "# deb http://h/debian bookworm main", "", "deb [x"]
+    {
         assert_eq!(parse_line(other), None, "{other}");
     }
 }
 
 #[test]
 fn a_third_party_with_debians_code_name_is_not_debian() {
-    let third = parse_line("deb [signed-by=/usr/share/keyrings/vendor.gpg] https://vendor.example/debian bookworm main").unwrap();
+    let third = parse_line(
+        "deb [signed-by=/usr/share/keyrings/vendor.gpg] https://vendor.example/debian bookworm main",
+    )
+    .unwrap();
     let unsigned = parse_line("deb https://other.example/apt bookworm main").unwrap();
     let debian = parse_line("deb http://mirror.example/debian bookworm main").unwrap();
     assert_eq!(best(vec![third.clone()], "bookworm"), None);
-    assert_eq!(
-        best(vec![third, unsigned, debian.clone()], "bookworm"),
-        Some(debian)
-    );
+    assert_eq!(best(vec![third, unsigned, debian.clone()], "bookworm"), Some(debian));
 }
 
 #[test]
 fn security_and_backports_alone_are_not_the_archive() {
-    let entries = [
-        "bookworm-security",
-        "bookworm-backports",
-        "bookworm-updates",
-    ]
-    .map(|suite| parse_line(&format!("deb http://mirror.example/debian {suite} main")).unwrap());
+    let entries = ["bookworm-security", "bookworm-backports", "bookworm-updates"]
+        .map(|suite| parse_line(&format!("deb http://mirror.example/debian {suite} main")).unwrap());
     assert_eq!(best(entries.to_vec(), "bookworm"), None);
 }
 
@@ -99,11 +85,8 @@ fn a_machines_folder_is_read_whole_and_strangers_are_skipped() {
     assert!(matches!(none, Err(Error::NoArchive { .. })), "{none:?}");
     fs::create_dir(apt.path().join("sources.list.d")).unwrap();
     fs::write(apt.path().join("sources.list.d/debian.sources"), INSTALLER).unwrap();
-    fs::write(
-        apt.path().join("sources.list.d/x.list.disabled"),
-        "deb http://no/debian bookworm main\n",
-    )
-    .unwrap();
+    fs::write(apt.path().join("sources.list.d/x.list.disabled"), "deb http://no/debian bookworm main\n")
+        .unwrap();
     let found = debian_archive(apt.path(), &release).unwrap();
     assert_eq!(found.uris, ["http://mirror.example/debian/"]);
 }
