@@ -8,3 +8,5 @@
 pub mod api {
     tonic::include_proto!("vgpud.v1");
 }
+
+pub mod engine;

@@ -1,0 +1,112 @@
+//! What is to be done outside.
+
+use super::{Generation, Slice, SliceId};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use vgpud_config::{PciAddress, ProfileName};
+use vgpud_mdev::{InstanceName, MechanismKind};
+
+/// One change of the host. Each is journalled before it runs, and does nothing where it was
+/// already done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "effect")]
+pub enum Effect {
+    /// Makes the instance exist, clean and ready for VFIO.
+    Create { target: Target, profile: ProfileName },
+    /// Checks isolation, gives the node to its consumer and publishes the CDI file.
+    HandOver { target: Target, generation: Generation },
+    /// Proves that nobody holds the device, and takes node and CDI file back.
+    Withdraw { target: Target },
+    /// Resets the device between two owners.
+    Reset { target: Target },
+    /// Makes the instance unusable again, after the proof that nobody holds it.
+    Destroy { target: Target },
+    /// Takes the CDI file back at once, whoever holds the device.
+    Unpublish { slice: SliceId },
+    /// Puts a GPU without slices back as vgpud found it.
+    Retire { gpu: PciAddress, mechanism: MechanismKind },
+}
+
+/// The instance that an effect is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub slice: SliceId,
+    pub gpu: PciAddress,
+    pub mechanism: MechanismKind,
+    pub name: InstanceName,
+}
+
+impl Target {
+    #[must_use]
+    pub const fn of(slice: &Slice) -> Self {
+        Self { slice: slice.id, gpu: slice.gpu, mechanism: slice.mechanism, name: slice.name }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name {
+            InstanceName::Vf(index) => write!(f, "{} (VF {} of {})", self.slice, index.0, self.gpu),
+            InstanceName::Mdev(uuid) => write!(f, "{} (mdev {uuid} of {})", self.slice, self.gpu),
+        }
+    }
+}
+
+impl Effect {
+    /// The slice it works for.
+    #[must_use]
+    pub const fn slice(&self) -> Option<SliceId> {
+        match self {
+            Self::Create { target, .. }
+            | Self::HandOver { target, .. }
+            | Self::Withdraw { target }
+            | Self::Reset { target }
+            | Self::Destroy { target } => Some(target.slice),
+            Self::Unpublish { slice } => Some(*slice),
+            Self::Retire { .. } => None,
+        }
+    }
+
+    /// The GPU whose worker runs it; none where it touches no device and runs at once.
+    #[must_use]
+    pub const fn gpu(&self) -> Option<PciAddress> {
+        match self {
+            Self::Create { target, .. }
+            | Self::HandOver { target, .. }
+            | Self::Withdraw { target }
+            | Self::Reset { target }
+            | Self::Destroy { target } => Some(target.gpu),
+            Self::Retire { gpu, .. } => Some(*gpu),
+            Self::Unpublish { .. } => None,
+        }
+    }
+
+    /// One stable word.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::HandOver { .. } => "hand-over",
+            Self::Withdraw { .. } => "withdraw",
+            Self::Reset { .. } => "reset",
+            Self::Destroy { .. } => "destroy",
+            Self::Unpublish { .. } => "unpublish",
+            Self::Retire { .. } => "retire",
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    /// In words for a person, such as "create vf-8 for s3 (VF 2 of 0000:41:00.0)".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { target, profile } => write!(f, "create {profile} for {target}"),
+            Self::HandOver { target, .. } => write!(f, "hand over {target}"),
+            Self::Withdraw { target } => write!(f, "take back {target}"),
+            Self::Reset { target } => write!(f, "reset {target}"),
+            Self::Destroy { target } => write!(f, "destroy {target}"),
+            Self::Unpublish { slice } => write!(f, "remove the CDI file of {slice}"),
+            Self::Retire { gpu, mechanism } => write!(f, "put {gpu} back as it was before {mechanism}"),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What can happen.
+
+use super::{Generation, Handover, Holder, Origin, SliceId, UnixMillis};
+use vgpud_config::{ComputeShare, Memory, Owner, PciAddress, ProfileName};
+use vgpud_mdev::{InstanceName, MechanismKind};
+
+/// Something that was asked, that an effect came to, or that the host showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    // Asked
+    Plan {
+        slices: Vec<PlannedSlice>,
+        owner: Option<Owner>,
+        at: UnixMillis,
+    },
+    /// The next step of a planned slice.
+    Begin {
+        slice: SliceId,
+    },
+    Lease {
+        slice: SliceId,
+        owner: Owner,
+        holder: Option<Holder>,
+        at: UnixMillis,
+    },
+    /// `generation` refuses where the lease is a later one already.
+    Release {
+        slice: SliceId,
+        generation: Option<Generation>,
+        cause: ReleaseCause,
+    },
+    Destroy {
+        slice: SliceId,
+        leased: LeasedSlice,
+    },
+
+    // Effects came to an end
+    Created {
+        slice: SliceId,
+        at: UnixMillis,
+    },
+    CreateFailed {
+        slice: SliceId,
+        why: String,
+        ran: Ran,
+    },
+    HandedOver {
+        slice: SliceId,
+        handover: Handover,
+    },
+    HandOverFailed {
+        slice: SliceId,
+        why: String,
+    },
+    Withdrawn {
+        slice: SliceId,
+    },
+    /// The device was still held when the deadline passed.
+    StillHeld {
+        slice: SliceId,
+        why: String,
+    },
+    WithdrawFailed {
+        slice: SliceId,
+        why: String,
+    },
+    Scrubbed {
+        slice: SliceId,
+    },
+    /// The instance has no reset; `fresh` names the one that takes its place.
+    NoReset {
+        slice: SliceId,
+        fresh: InstanceName,
+    },
+    ScrubFailed {
+        slice: SliceId,
+        why: String,
+    },
+    Destroyed {
+        slice: SliceId,
+    },
+    DestroyFailed {
+        slice: SliceId,
+        why: String,
+    },
+    Retired {
+        gpu: PciAddress,
+    },
+    RetireFailed {
+        gpu: PciAddress,
+        why: String,
+    },
+    /// The effect in progress passed its deadline.
+    Overdue {
+        slice: SliceId,
+        waiting_for: String,
+    },
+    /// An effect that was given up came back after all.
+    LateResult {
+        slice: SliceId,
+        result: String,
+    },
+
+    // The host shows
+    GpuVanished {
+        gpu: PciAddress,
+    },
+    GpuReturned {
+        gpu: PciAddress,
+    },
+    Contradiction {
+        slice: SliceId,
+        why: String,
+    },
+    /// The host restarted since the ledger was written: nothing holds the slice any more, and its
+    /// instance has to be made again. `origin` says who divides the GPU from now on.
+    Rebooted {
+        slice: SliceId,
+        origin: Origin,
+    },
+    /// The daemon stopped in the middle of the slice's effect: run it again.
+    Resume {
+        slice: SliceId,
+    },
+    /// The same for a GPU that nothing is cut from any more.
+    ResumeRetire {
+        gpu: PciAddress,
+    },
+    /// A GPU without slices is no longer divided, by a restart of the host.
+    Forget {
+        gpu: PciAddress,
+    },
+}
+
+/// One slice that placement chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedSlice {
+    pub gpu: PciAddress,
+    pub mechanism: MechanismKind,
+    pub profile: ProfileName,
+    pub name: InstanceName,
+    pub memory: Option<Memory>,
+    pub compute: Option<ComputeShare>,
+    /// Instances of this profile that the GPU can hold.
+    pub capacity: u32,
+    /// Who divided the GPU, where vgpud has no slice on it yet.
+    pub origin: Origin,
+}
+
+/// Why a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseCause {
+    Asked,
+    HolderEnded,
+}
+
+/// What to do with a slice that is leased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeasedSlice {
+    Refuse,
+    Release,
+}
+
+/// Whether an effect that failed had begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    Begun,
+    Never,
+}

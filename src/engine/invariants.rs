@@ -1,0 +1,85 @@
+//! What must hold whatever happens, written once. The engine asserts it after each step in debug
+//! builds; tests of every layer call it.
+
+use super::{Fate, Generation, Phase, SliceId, State};
+use std::collections::BTreeSet;
+
+/// What is broken in a state; empty where it is sound.
+#[must_use]
+pub fn of_state(state: &State) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut names = BTreeSet::new();
+    for (id, slice) in &state.slices {
+        if *id != slice.id || id.number() > state.last_id {
+            broken.push(format!("{id} is filed under a wrong or a future id"));
+        }
+        for name in [Some(slice.name), slice.next_name()].into_iter().flatten() {
+            if !names.insert((slice.gpu, name)) {
+                broken.push(format!("{name:?} of {} is in two slices", slice.gpu));
+            }
+        }
+        match state.cuts.get(&slice.gpu) {
+            None => broken.push(format!("{id} is on {}, which is recorded as not cut", slice.gpu)),
+            Some(cut) if cut.mechanism != slice.mechanism => {
+                broken.push(format!("{id} is of {}, its GPU is cut by {}", slice.mechanism, cut.mechanism));
+            }
+            Some(_) => {}
+        }
+        if slice.phase.lease().is_some() && slice.generation == Generation::default() {
+            broken.push(format!("{id} is leased without a generation"));
+        }
+        if matches!(slice.fate, Fate::Recreate { .. }) && slice.phase != Phase::Destroying {
+            broken.push(format!("{id} waits to be created again while it is {}", slice.phase));
+        }
+        if slice.fate == Fate::Destroy && matches!(slice.phase, Phase::Ready | Phase::Quarantined { .. }) {
+            broken.push(format!("{id} is {} and yet to be destroyed", slice.phase));
+        }
+    }
+    for (gpu, cut) in &state.cuts {
+        for (profile, capacity) in &cut.capacity {
+            let used = state.slices_of(*gpu).filter(|slice| slice.profile == *profile).count();
+            if used > usize::try_from(*capacity).unwrap_or(usize::MAX) {
+                broken.push(format!("{gpu} has {used} of {profile} and room for {capacity}"));
+            }
+        }
+    }
+    broken
+}
+
+/// What is broken between two states, `may_leave_quarantine` being the slice that an operator
+/// asked to destroy.
+#[must_use]
+pub fn after_step(before: &State, after: &State, may_leave_quarantine: Option<SliceId>) -> Vec<String> {
+    let mut broken = of_state(after);
+    if after.last_id < before.last_id {
+        broken.push("ids of slices went backwards".to_owned());
+    }
+    for (id, now) in &after.slices {
+        let Some(was) = before.slices.get(id) else {
+            if id.number() <= before.last_id {
+                broken.push(format!("{id} was used before"));
+            }
+            continue;
+        };
+        if now.generation < was.generation {
+            broken.push(format!("the generation of {id} went backwards"));
+        }
+        let new_lease = now.generation > was.generation;
+        if new_lease && was.phase.lease().is_some() {
+            broken.push(format!("{id} was leased twice"));
+        }
+        if was.phase.lease().is_none() && now.phase.lease().is_some() && !new_lease {
+            broken.push(format!("{id} is leased without a lease of its own"));
+        }
+    }
+    for (id, was) in &before.slices {
+        let left = after.slices.get(id).is_none_or(|now| !matches!(now.phase, Phase::Quarantined { .. }));
+        if matches!(was.phase, Phase::Quarantined { .. }) && left && may_leave_quarantine != Some(*id) {
+            broken.push(format!("{id} left its quarantine by itself"));
+        }
+        if was.phase.lease().is_some_and(|lease| lease.handover.is_some()) && !after.slices.contains_key(id) {
+            broken.push(format!("{id} vanished with its lease"));
+        }
+    }
+    broken
+}

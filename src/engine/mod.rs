@@ -1,0 +1,58 @@
+//! The life of slices, as a pure function: no I/O, no clock, no logging.
+//!
+//! [`step`] takes a [`State`] and an [`Event`] and says what the state becomes, which [`Effect`]s
+//! have to run, and what the audit trail gets to know. Whoever calls it writes all three to the
+//! ledger in one transaction before any effect runs, so that after a crash at any instant
+//! [`reconcile`] finds every effect again by the phase of its slice.
+//!
+//! # Transitions
+//!
+//! | phase | event | becomes | effect |
+//! | --- | --- | --- | --- |
+//! | (none) | `Plan` | Planned | |
+//! | Planned | `Begin` | Creating | Create |
+//! | Creating | `Created` | Ready; Destroying where it was given up meanwhile | (Destroy) |
+//! | Creating | `CreateFailed` | gone where it never ran, else Destroying; Quarantined where the slice had been ready before | Destroy |
+//! | Ready | `Lease`, or all slices of a request with an owner are ready | Leased, not handed over | HandOver |
+//! | Leased, not handed over | `HandedOver` | Leased | |
+//! | Leased, not handed over | `HandOverFailed` | Releasing | Withdraw |
+//! | Leased | `Release`, `Destroy` with release | Releasing | Withdraw |
+//! | Releasing | `Withdrawn` | Scrubbing | Reset |
+//! | Releasing | `StillHeld` | Leased; Quarantined where it was never handed over | (Unpublish) |
+//! | Scrubbing | `Scrubbed` | Ready; Destroying where that was asked | (Destroy) |
+//! | Scrubbing | `NoReset` | Destroying, to be created again under a fresh name | Destroy |
+//! | Ready, Quarantined | `Destroy` | Destroying | Destroy |
+//! | Destroying | `Destroyed` | gone, and with the last slice the GPU is put back; or Creating again | Retire, Create |
+//! | any with an effect in progress | its failure, `Overdue` | Quarantined | (Unpublish) |
+//! | any | `GpuVanished`, `Contradiction` | Quarantined | (Unpublish) |
+//! | any but Destroying, Quarantined | `Rebooted` | Creating, its lease closed | Create |
+//!
+//! A request is all or none: where one of its slices fails, those made so far are taken apart. A
+//! quarantined slice is left by `Destroy` only, which an operator asks for.
+
+pub mod invariants;
+pub mod placement;
+pub mod reconcile;
+
+mod effect;
+mod event;
+mod host_shows;
+mod id;
+mod note;
+mod outcome;
+mod rejected;
+mod slice;
+mod state;
+mod step;
+
+pub use effect::{Effect, Target};
+pub use event::{Event, LeasedSlice, PlannedSlice, Ran, ReleaseCause};
+pub use id::{Generation, RequestId, SliceId, SliceIdError, UnixMillis};
+pub use note::{Note, NoteKind};
+pub use rejected::Rejected;
+pub use slice::{Fate, Handover, Holder, Lease, Phase, Quarantine, QuarantineCause, Slice, Tie};
+pub use state::{Cut, Origin, Retiring, State};
+pub use step::{Transition, step};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Why a request found no place.
+
+use super::{Consideration, GpuView, Request, Want, eligible, size};
+use std::fmt;
+use vgpud_config::{PciAddress, ProfileName};
+use vgpud_mdev::Profile;
+
+/// A request that found no place, with the verdict on every GPU.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{shortage}")]
+pub struct Refusal {
+    pub shortage: Shortage,
+    pub considered: Vec<Consideration>,
+}
+
+/// What is short. All but `NotNow` stay so whatever is released.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Shortage {
+    #[error("There is no GPU {0}; `vgpuctl gpus` lists those of this host")]
+    NoSuchGpu(PciAddress),
+    #[error("GPU {gpu} cannot be cut: {why}")]
+    Unusable { gpu: PciAddress, why: String },
+    #[error("No GPU of this host can be cut; `vgpuctl gpus` says why for each")]
+    NothingToCut,
+    #[error("No GPU offers the profile {profile}; there are {offered}")]
+    NoSuchProfile { profile: ProfileName, offered: String },
+    #[error("Asked {asked}; {fits}")]
+    TooLarge { asked: String, fits: String },
+    #[error("Asked {count} slices of {asked}; at most {capacity} fit, with nothing else there")]
+    TooMany { count: u32, asked: String, capacity: u64 },
+    #[error("Asked {count} of {asked}; {available} can be created now, more when slices are destroyed")]
+    NotNow { count: u32, asked: String, available: u32 },
+}
+
+/// A profile with its size, such as `16MiB (vf-8)`.
+struct Sized<'a>(&'a Profile);
+
+impl fmt::Display for Sized<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.memory, self.0.compute) {
+            (Some(memory), _) => write!(f, "{memory} ({})", self.0.name),
+            (None, Some(compute)) => write!(f, "{compute} of compute ({})", self.0.name),
+            (None, None) => write!(f, "{}, whose size the device does not say", self.0.name),
+        }
+    }
+}
+
+/// The largest profile of a GPU, in words.
+pub(super) fn largest(gpu: &GpuView) -> Option<String> {
+    let known = gpu.profiles.iter().filter(|profile| profile.memory.is_some());
+    known
+        .max_by_key(|profile| size(profile))
+        .or_else(|| gpu.profiles.iter().max_by_key(|profile| size(profile)))
+        .map(|profile| Sized(profile).to_string())
+}
+
+impl Refusal {
+    pub(super) fn explain(
+        request: &Request,
+        gpus: &[GpuView],
+        placed: u32,
+        considered: Vec<Consideration>,
+    ) -> Self {
+        Self { shortage: Shortage::of(request, gpus, placed), considered }
+    }
+}
+
+impl Shortage {
+    fn of(request: &Request, gpus: &[GpuView], placed: u32) -> Self {
+        if let Some(asked) = request.gpu {
+            match gpus.iter().find(|gpu| gpu.address == asked).map(|gpu| &gpu.mechanism) {
+                None => return Self::NoSuchGpu(asked),
+                Some(Err(why)) => return Self::Unusable { gpu: asked, why: why.clone() },
+                Some(Ok(_)) => {}
+            }
+        }
+        let eligible: Vec<_> = gpus.iter().filter(|gpu| eligible(request, gpu)).collect();
+        if eligible.is_empty() {
+            return Self::NothingToCut;
+        }
+        let accepted = |gpu: &&GpuView| {
+            let fitting = gpu.profiles.iter().filter(|profile| request.want.accepts(profile));
+            fitting.map(|profile| u64::from(profile.capacity)).max()
+        };
+        let capacities: Vec<u64> = eligible.iter().filter_map(accepted).collect();
+        if capacities.is_empty() {
+            return Self::never(&request.want, &eligible);
+        }
+        let (count, asked) = (request.count, request.want.to_string());
+        let capacity = capacities.iter().sum();
+        if u64::from(count) > capacity {
+            return Self::TooMany { count, asked, capacity };
+        }
+        Self::NotNow { count, asked, available: placed }
+    }
+
+    fn never(want: &Want, eligible: &[&GpuView]) -> Self {
+        match want {
+            Want::Profile(profile) => {
+                let mut names: Vec<_> = eligible
+                    .iter()
+                    .flat_map(|gpu| gpu.profiles.iter().map(|profile| profile.name.to_string()))
+                    .collect();
+                names.sort();
+                names.dedup();
+                let offered = if names.is_empty() { "none now".to_owned() } else { names.join(", ") };
+                Self::NoSuchProfile { profile: profile.clone(), offered }
+            }
+            Want::Size { .. } => {
+                let fits: Vec<_> = eligible
+                    .iter()
+                    .map(|gpu| match largest(gpu) {
+                        Some(largest) => format!("the largest on {} is {largest}", gpu.address),
+                        None => format!("{} offers no profile now", gpu.address),
+                    })
+                    .collect();
+                Self::TooLarge { asked: want.to_string(), fits: fits.join(", ") }
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+use super::*;
+
+fn address(bus: u8) -> PciAddress {
+    format!("0000:{bus:02x}:00.0").parse().unwrap()
+}
+
+fn profile(name: &str, mib: u64, capacity: u32, available: u32) -> Profile {
+    Profile {
+        name: name.parse().unwrap(),
+        memory: Some(Memory::from_bytes(mib << 20)),
+        compute: None,
+        capacity,
+        available,
+    }
+}
+
+fn sriov(bus: u8, slices: u32) -> GpuView {
+    let profiles = vec![profile("vf-4", 32, 4, 4), profile("vf-8", 16, 8, 8)];
+    GpuView { address: address(bus), mechanism: Ok(MechanismKind::Sriov), profiles, slices }
+}
+
+fn size_of(mib: u64, count: u32) -> Request {
+    let memory = Some(Memory::from_bytes(mib << 20));
+    Request { want: Want::Size { memory, compute: None }, gpu: None, count }
+}
+
+fn shortage(request: &Request, gpus: &[GpuView]) -> String {
+    place(request, gpus).unwrap_err().to_string()
+}
+
+#[test]
+fn the_smallest_profile_that_satisfies_wins() {
+    let placed = place(&size_of(10, 1), &[sriov(1, 0)]).unwrap();
+    assert_eq!(placed.choices[0].profile.name.to_string(), "vf-8");
+    let placed = place(&size_of(17, 1), &[sriov(1, 0)]).unwrap();
+    assert_eq!(placed.choices[0].profile.name.to_string(), "vf-4");
+}
+
+#[test]
+fn a_gpu_that_is_cut_already_comes_before_an_empty_one() {
+    let placed = place(&size_of(10, 2), &[sriov(1, 0), sriov(2, 3)]).unwrap();
+    assert!(placed.choices.iter().all(|choice| choice.gpu == address(2)));
+    let verdicts: Vec<_> = placed.considered.iter().map(|c| (c.verdict, c.reason.as_str())).collect();
+    assert_eq!(verdicts[0], (Verdict::NotChosen, "another GPU fits better"));
+    assert_eq!(verdicts[1], (Verdict::Chosen, "2 of vf-8, the smallest that satisfies"));
+}
+
+#[test]
+fn among_equals_the_first_address_and_one_gpu_until_it_is_full() {
+    let placed = place(&size_of(10, 9), &[sriov(2, 0), sriov(1, 0)]).unwrap();
+    let on = |bus| placed.choices.iter().filter(|choice| choice.gpu == address(bus)).count();
+    assert_eq!((on(1), on(2)), (8, 1));
+}
+
+#[test]
+fn too_large_is_never_and_names_the_largest() {
+    let text = shortage(&size_of(20 << 10, 1), &[sriov(0xf0, 0)]);
+    assert_eq!(text, "Asked 20GiB; the largest on 0000:f0:00.0 is 32MiB (vf-4)");
+}
+
+#[test]
+fn never_and_not_now_are_told_apart() {
+    let refused = |count, gpus: &[GpuView]| place(&size_of(10, count), gpus).unwrap_err().shortage;
+    assert!(matches!(refused(9, &[sriov(1, 0)]), Shortage::TooMany { capacity: 8, .. }));
+    let mut busy = sriov(1, 6);
+    busy.profiles[0].available = 0;
+    busy.profiles[1].available = 2;
+    assert!(matches!(refused(3, &[busy]), Shortage::NotNow { available: 2, .. }));
+}
+
+#[test]
+fn a_request_says_which_name_is_unknown() {
+    let want = Want::Profile("vf-3".parse().unwrap());
+    let text = shortage(&Request { want, gpu: None, count: 1 }, &[sriov(1, 0)]);
+    assert_eq!(text, "No GPU offers the profile vf-3; there are vf-4, vf-8");
+    let nowhere = Request { gpu: Some(address(9)), ..size_of(1, 1) };
+    assert!(shortage(&nowhere, &[sriov(1, 0)]).contains("There is no GPU 0000:09:00.0"));
+}
+
+#[test]
+fn an_unusable_gpu_says_why() {
+    let broken = GpuView { mechanism: Err("its driver is missing".into()), ..sriov(1, 0) };
+    let asked = Request { gpu: Some(address(1)), ..size_of(1, 1) };
+    assert_eq!(
+        shortage(&asked, std::slice::from_ref(&broken)),
+        "GPU 0000:01:00.0 cannot be cut: its driver is missing"
+    );
+    let placed = place(&size_of(1, 1), &[broken, sriov(2, 0)]).unwrap();
+    assert_eq!(placed.considered[0].reason, "its driver is missing");
+}

@@ -1,0 +1,116 @@
+//! The ledger's state against what the host shows after a start: pure.
+//!
+//! Nothing about a device is believed over a restart of the host: its leases are closed and wanted
+//! slices are created again. Within one boot, a slice is adopted where its instance is there as
+//! recorded, its interrupted effect is run again, and what contradicts is quarantined. Instances
+//! that no slice names are left alone and reported.
+
+use super::{Event, Origin, Phase, ReleaseCause, SliceId, State};
+use std::collections::{BTreeMap, BTreeSet};
+use vgpud_config::PciAddress;
+use vgpud_mdev::{Instance, InstanceName};
+
+/// What the host shows now.
+#[derive(Clone, Debug, Default)]
+pub struct HostView {
+    pub restart: Restart,
+    /// GPUs that are there, each with all its instances.
+    pub gpus: BTreeMap<PciAddress, Vec<Instance>>,
+    /// Leased slices whose holder has ended.
+    pub ended_holders: BTreeSet<SliceId>,
+}
+
+/// Whether the host was started again since the ledger was last written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Restart {
+    #[default]
+    SameBoot,
+    Restarted,
+}
+
+/// What has to happen, in this order, and what is none of vgpud's business.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    pub events: Vec<Event>,
+    pub foreign: Vec<(PciAddress, InstanceName)>,
+}
+
+/// Compares the two.
+#[must_use]
+pub fn compare(state: &State, host: &HostView) -> Findings {
+    let mut findings = Findings::default();
+    let absent: BTreeSet<PciAddress> =
+        state.cuts.keys().filter(|gpu| !host.gpus.contains_key(gpu)).copied().collect();
+    findings.events.extend(absent.iter().map(|gpu| Event::GpuVanished { gpu: *gpu }));
+
+    for slice in state.slices.values().filter(|slice| !absent.contains(&slice.gpu)) {
+        let instances = host.gpus.get(&slice.gpu).map_or(&[][..], Vec::as_slice);
+        let id = slice.id;
+        if matches!(slice.phase, Phase::Quarantined { .. }) {
+            continue;
+        }
+        if host.restart == Restart::Restarted {
+            let origin = if instances.is_empty() { Origin::Ours } else { Origin::Found };
+            findings.events.push(Event::Rebooted { slice: id, origin });
+            continue;
+        }
+        match &slice.phase {
+            Phase::Ready => findings.events.extend(missing(slice, instances)),
+            Phase::Leased { lease } if lease.handover.is_some() => {
+                if let Some(contradiction) = missing(slice, instances) {
+                    findings.events.push(contradiction);
+                } else if host.ended_holders.contains(&id) {
+                    let (generation, cause) = (Some(slice.generation), ReleaseCause::HolderEnded);
+                    findings.events.push(Event::Release { slice: id, generation, cause });
+                }
+            }
+            Phase::Planned
+            | Phase::Creating
+            | Phase::Leased { .. }
+            | Phase::Releasing { .. }
+            | Phase::Scrubbing
+            | Phase::Destroying => findings.events.push(Event::Resume { slice: id }),
+            Phase::Quarantined { .. } => {}
+        }
+    }
+
+    for (gpu, instances) in &host.gpus {
+        match state.cuts.get(gpu) {
+            Some(_) if state.slices_of(*gpu).next().is_none() => {
+                findings.events.push(match host.restart {
+                    Restart::SameBoot => Event::ResumeRetire { gpu: *gpu },
+                    Restart::Restarted => Event::Forget { gpu: *gpu },
+                });
+            }
+            Some(cut) if cut.origin == Origin::Ours && host.restart == Restart::SameBoot => {
+                // Spare VFs of a count that vgpud set are its own.
+                let strangers = instances.iter().filter(|seen| matches!(seen.name, InstanceName::Mdev(_)));
+                findings.foreign.extend(foreign(state, *gpu, strangers));
+            }
+            _ => findings.foreign.extend(foreign(state, *gpu, instances.iter())),
+        }
+    }
+    findings
+}
+
+fn missing(slice: &super::Slice, instances: &[Instance]) -> Option<Event> {
+    let why = match instances.iter().find(|instance| instance.name == slice.name) {
+        None => format!("its instance is no longer there on GPU {}", slice.gpu),
+        Some(seen) if seen.profile != slice.profile => {
+            format!("its instance is a {} now, and {} in the ledger", seen.profile, slice.profile)
+        }
+        Some(_) => return None,
+    };
+    Some(Event::Contradiction { slice: slice.id, why })
+}
+
+fn foreign<'a>(
+    state: &State,
+    gpu: PciAddress,
+    instances: impl Iterator<Item = &'a Instance>,
+) -> Vec<(PciAddress, InstanceName)> {
+    instances.map(|seen| (gpu, seen.name)).filter(|(gpu, name)| !state.uses(*gpu, *name)).collect()
+}
+
+#[cfg(test)]
+mod tests;

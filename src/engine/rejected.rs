@@ -1,0 +1,33 @@
+//! Why an event cannot be applied.
+
+use super::{Generation, SliceId};
+use vgpud_config::{Owner, PciAddress, ProfileName};
+use vgpud_mdev::MechanismKind;
+
+/// The state forbids it; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    #[error("There is no slice {0}; `vgpuctl slices` lists those of this host")]
+    NoSuchSlice(SliceId),
+    #[error("Slice {slice} is leased to {owner}; release it first")]
+    Leased { slice: SliceId, owner: Owner },
+    #[error("Slice {slice} is leased to nobody (it is {phase})")]
+    NotLeased { slice: SliceId, phase: &'static str },
+    #[error("Slice {slice} is at lease {current}, not at {asked}: that lease has ended")]
+    OtherLease { slice: SliceId, asked: Generation, current: Generation },
+    #[error("Slice {slice} is {phase} just now; try again when it is ready")]
+    Busy { slice: SliceId, phase: &'static str },
+    #[error("Slice {slice} is quarantined ({evidence}); `vgpuctl destroy {slice}` ends it")]
+    Quarantined { slice: SliceId, evidence: String },
+    #[error("GPU {gpu} is cut by {used} already and cannot be cut by {asked} too")]
+    OtherMechanism { gpu: PciAddress, used: MechanismKind, asked: MechanismKind },
+    #[error("GPU {gpu} holds {capacity} of {profile} and all are taken")]
+    Full { gpu: PciAddress, profile: ProfileName, capacity: u32 },
+    #[error("An instance of that name belongs to another slice of GPU {0} already")]
+    NameTaken(PciAddress),
+    /// An effect's outcome that the slice does not wait for.
+    #[error("Slice {slice} is {phase} and waits for no such outcome")]
+    Unexpected { slice: SliceId, phase: &'static str },
+    #[error("GPU {0} is not being put back")]
+    NotRetiring(PciAddress),
+}

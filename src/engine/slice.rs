@@ -1,0 +1,168 @@
+//! One slice and where it stands.
+
+use super::{Generation, RequestId, SliceId, UnixMillis};
+use serde::{Deserialize, Serialize};
+use std::{fmt, path::PathBuf};
+use vgpud_config::{ComputeShare, Memory, Owner, PciAddress, ProfileName};
+use vgpud_mdev::{InstanceName, MechanismKind};
+
+/// One slice, from its plan until it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    pub id: SliceId,
+    pub gpu: PciAddress,
+    pub mechanism: MechanismKind,
+    pub profile: ProfileName,
+    /// Chosen before the instance exists, so that an interrupted creation can be found again.
+    pub name: InstanceName,
+    pub memory: Option<Memory>,
+    pub compute: Option<ComputeShare>,
+    pub phase: Phase,
+    pub fate: Fate,
+    /// The request that it is created with, until all slices of that request are ready.
+    pub tie: Option<Tie>,
+    pub generation: Generation,
+    pub created: UnixMillis,
+}
+
+/// Where a slice stands. The table of transitions is in the [module's documentation](super).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "phase")]
+pub enum Phase {
+    Planned,
+    Creating,
+    Ready,
+    Leased { lease: Lease },
+    Releasing { lease: Lease },
+    Scrubbing,
+    Destroying,
+    Quarantined { why: Quarantine },
+}
+
+/// One owner holding one slice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub owner: Owner,
+    pub since: UnixMillis,
+    /// The process whose end ends the lease.
+    pub holder: Option<Holder>,
+    /// None until the handover was confirmed.
+    pub handover: Option<Handover>,
+}
+
+/// A process, told from a later one of the same number by when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: u32,
+    /// Clock ticks after boot, field 22 of `/proc/PID/stat` (proc_pid_stat(5)).
+    pub started: u64,
+}
+
+/// What the owner was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// VFIO node.
+    pub node: PathBuf,
+    /// Fully qualified CDI name.
+    pub cdi_device: String,
+}
+
+/// What becomes of a slice when its present work is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "fate")]
+pub enum Fate {
+    #[default]
+    Keep,
+    Destroy,
+    /// Created again under this name once it is destroyed: how an instance without a reset is
+    /// made clean.
+    Recreate {
+        name: InstanceName,
+    },
+}
+
+/// Slices of one request are bound together until all of them are ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tie {
+    pub request: RequestId,
+    /// Leases each slice to this owner as soon as all are ready.
+    pub owner: Option<Owner>,
+}
+
+/// Why a slice is kept out of use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    pub cause: QuarantineCause,
+    /// What was seen, in a sentence.
+    pub evidence: String,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuarantineCause {
+    CreateFailed,
+    TakeBackFailed,
+    ScrubFailed,
+    DestroyFailed,
+    /// The kernel did not answer before the deadline.
+    Overdue,
+    GpuVanished,
+    /// The host shows something else than the ledger.
+    Contradiction,
+    /// Somebody holds the device without a lease.
+    HeldWithoutLease,
+}
+
+impl Phase {
+    /// The lease, while there is one.
+    #[must_use]
+    pub const fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Leased { lease } | Self::Releasing { lease } => Some(lease),
+            Self::Planned
+            | Self::Creating
+            | Self::Ready
+            | Self::Scrubbing
+            | Self::Destroying
+            | Self::Quarantined { .. } => None,
+        }
+    }
+
+    /// One stable word.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Creating => "creating",
+            Self::Ready => "ready",
+            Self::Leased { .. } => "leased",
+            Self::Releasing { .. } => "releasing",
+            Self::Scrubbing => "scrubbing",
+            Self::Destroying => "destroying",
+            Self::Quarantined { .. } => "quarantined",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl Slice {
+    /// Whether it stands still: ready, handed over, or quarantined.
+    #[must_use]
+    pub const fn at_rest(&self) -> bool {
+        match &self.phase {
+            Phase::Ready | Phase::Quarantined { .. } => true,
+            Phase::Leased { lease } => lease.handover.is_some(),
+            Phase::Planned
+            | Phase::Creating
+            | Phase::Releasing { .. }
+            | Phase::Scrubbing
+            | Phase::Destroying => false,
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The state machine by name, and under random events.
+
+use super::*;
+use std::path::PathBuf;
+use uuid::Uuid;
+use vgpud_config::{Owner, PciAddress};
+use vgpud_mdev::{InstanceName, MdevUuid, MechanismKind, VfIndex};
+
+mod random;
+
+pub(super) fn gpu(bus: u8) -> PciAddress {
+    format!("0000:{bus:02x}:00.0").parse().unwrap()
+}
+
+pub(super) fn owner() -> Owner {
+    "pod-a".parse().unwrap()
+}
+
+pub(super) fn planned(bus: u8, index: u16) -> PlannedSlice {
+    PlannedSlice {
+        gpu: gpu(bus),
+        mechanism: MechanismKind::Sriov,
+        profile: "vf-4".parse().unwrap(),
+        name: InstanceName::Vf(VfIndex(index)),
+        memory: None,
+        compute: None,
+        capacity: 4,
+        origin: Origin::Ours,
+    }
+}
+
+pub(super) fn handover() -> Handover {
+    Handover { node: PathBuf::from("/dev/vfio/7"), cdi_device: "vgpud.io/slice=s1".to_owned() }
+}
+
+pub(super) const AT: UnixMillis = UnixMillis(1_000);
+
+/// A state driven by events, with the effects of the last one.
+pub(super) struct Driven {
+    pub state: State,
+    pub effects: Vec<&'static str>,
+}
+
+impl Driven {
+    pub fn new() -> Self {
+        Self { state: State::default(), effects: vec![] }
+    }
+
+    pub fn on(&mut self, event: Event) -> &mut Self {
+        let next = step(&self.state, event).unwrap();
+        self.state = next.state;
+        self.effects = next.effects.iter().map(Effect::word).collect();
+        self
+    }
+
+    pub fn plan(count: u16, owner: Option<Owner>) -> Self {
+        let mut driven = Self::new();
+        driven.on(Event::Plan { slices: (0..count).map(|i| planned(1, i)).collect(), owner, at: AT });
+        for number in 1..=u64::from(count) {
+            driven.on(Event::Begin { slice: SliceId::new(number) });
+        }
+        driven
+    }
+
+    pub fn ready(count: u16) -> Self {
+        let mut driven = Self::plan(count, None);
+        for number in 1..=u64::from(count) {
+            driven.on(Event::Created { slice: SliceId::new(number), at: AT });
+        }
+        driven
+    }
+
+    pub fn leased() -> Self {
+        let mut driven = Self::ready(1);
+        driven.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+        driven.on(Event::HandedOver { slice: S1, handover: handover() });
+        driven
+    }
+
+    pub fn phase(&self, number: u64) -> &'static str {
+        self.state.slices.get(&SliceId::new(number)).map_or("gone", |slice| slice.phase.word())
+    }
+
+    pub fn refuse(&self, event: Event) -> Rejected {
+        step(&self.state, event).unwrap_err()
+    }
+}
+
+const S1: SliceId = SliceId::new(1);
+const S2: SliceId = SliceId::new(2);
+const RELEASE: Event = Event::Release { slice: S1, generation: None, cause: ReleaseCause::Asked };
+
+#[test]
+fn a_whole_life() {
+    let mut life = Driven::plan(1, None);
+    assert_eq!((life.phase(1), &life.effects[..]), ("creating", &["create"][..]));
+    life.on(Event::Created { slice: S1, at: AT });
+    assert_eq!((life.phase(1), life.effects.len()), ("ready", 0));
+    life.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    assert_eq!((life.phase(1), &life.effects[..]), ("leased", &["hand-over"][..]));
+    life.on(Event::HandedOver { slice: S1, handover: handover() });
+    assert!(life.state.slices[&S1].at_rest());
+    life.on(RELEASE);
+    assert_eq!((life.phase(1), &life.effects[..]), ("releasing", &["withdraw"][..]));
+    life.on(Event::Withdrawn { slice: S1 });
+    assert_eq!((life.phase(1), &life.effects[..]), ("scrubbing", &["reset"][..]));
+    life.on(Event::Scrubbed { slice: S1 });
+    assert_eq!(life.phase(1), "ready");
+    life.on(Event::Destroy { slice: S1, leased: LeasedSlice::Refuse });
+    assert_eq!((life.phase(1), &life.effects[..]), ("destroying", &["destroy"][..]));
+    life.on(Event::Destroyed { slice: S1 });
+    assert_eq!((life.phase(1), &life.effects[..]), ("gone", &["retire"][..]));
+    life.on(Event::Retired { gpu: gpu(1) });
+    assert_eq!(life.state, State { last_id: 1, ..State::default() });
+}
+
+#[test]
+fn a_slice_has_one_lease() {
+    let leased = Driven::leased();
+    let again = leased.refuse(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    assert_eq!(again, Rejected::Leased { slice: S1, owner: owner() });
+    let destroy = leased.refuse(Event::Destroy { slice: S1, leased: LeasedSlice::Refuse });
+    assert_eq!(destroy, Rejected::Leased { slice: S1, owner: owner() });
+}
+
+#[test]
+fn a_release_of_an_earlier_lease_is_refused() {
+    let mut leased = Driven::leased();
+    leased.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1 });
+    leased.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    leased.on(Event::HandedOver { slice: S1, handover: handover() });
+    let stale = Event::Release { slice: S1, generation: Some(Generation(1)), cause: ReleaseCause::Asked };
+    let (asked, current) = (Generation(1), Generation(2));
+    assert_eq!(leased.refuse(stale), Rejected::OtherLease { slice: S1, asked, current });
+}
+
+#[test]
+fn a_device_that_is_held_stays_leased() {
+    let mut leased = Driven::leased();
+    leased.on(Event::Destroy { slice: S1, leased: LeasedSlice::Release });
+    leased.on(Event::StillHeld { slice: S1, why: "held by qemu (pid 9)".into() });
+    assert_eq!((leased.phase(1), leased.effects.len()), ("leased", 0));
+    // The destruction that was asked for is off too.
+    leased.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1 });
+    assert_eq!(leased.phase(1), "ready");
+}
+
+#[test]
+fn destroy_with_release_ends_in_nothing() {
+    let mut leased = Driven::leased();
+    leased.on(Event::Destroy { slice: S1, leased: LeasedSlice::Release });
+    leased.on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1 });
+    assert_eq!((leased.phase(1), &leased.effects[..]), ("destroying", &["destroy"][..]));
+}
+
+#[test]
+fn a_failed_handover_is_taken_back_and_scrubbed() {
+    let mut ready = Driven::ready(1);
+    ready.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    ready.on(Event::HandOverFailed { slice: S1, why: "a stranger in the group".into() });
+    assert_eq!((ready.phase(1), &ready.effects[..]), ("releasing", &["withdraw"][..]));
+    ready.on(Event::StillHeld { slice: S1, why: "held by qemu (pid 9)".into() });
+    assert_eq!((ready.phase(1), &ready.effects[..]), ("quarantined", &["unpublish"][..]));
+}
+
+#[test]
+fn one_failure_takes_the_whole_request_apart() {
+    let mut request = Driven::plan(3, None);
+    request.on(Event::Created { slice: S1, at: AT });
+    assert_eq!(
+        request.refuse(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT }),
+        Rejected::Busy { slice: S1, phase: "being created with others" }
+    );
+    request.on(Event::CreateFailed { slice: S2, why: "no room".into(), ran: Ran::Begun });
+    assert_eq!(
+        [request.phase(1), request.phase(2), request.phase(3)],
+        ["destroying", "destroying", "creating"]
+    );
+    request.on(Event::Created { slice: SliceId::new(3), at: AT });
+    assert_eq!(request.phase(3), "destroying");
+}
+
+#[test]
+fn an_owner_gets_all_slices_or_none() {
+    let mut request = Driven::plan(2, Some(owner()));
+    request.on(Event::Created { slice: S1, at: AT });
+    assert_eq!(request.phase(1), "ready");
+    request.on(Event::Created { slice: S2, at: AT });
+    assert_eq!(request.effects, ["hand-over", "hand-over"]);
+    request.on(Event::HandedOver { slice: S1, handover: handover() });
+    request.on(Event::HandOverFailed { slice: S2, why: "no node".into() });
+    assert_eq!([request.phase(1), request.phase(2)], ["releasing", "releasing"]);
+    request.on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1 });
+    assert_eq!(request.phase(1), "destroying");
+}
+
+#[test]
+fn an_instance_without_reset_is_created_again() {
+    let mut slice = Driven::leased();
+    let fresh = InstanceName::Mdev(MdevUuid(Uuid::from_u128(7)));
+    slice.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::NoReset { slice: S1, fresh });
+    assert_eq!((slice.phase(1), &slice.effects[..]), ("destroying", &["destroy"][..]));
+    slice.on(Event::Destroyed { slice: S1 });
+    assert_eq!((slice.phase(1), &slice.effects[..]), ("creating", &["create"][..]));
+    assert_eq!(slice.state.slices[&S1].name, fresh);
+}
+
+#[test]
+fn only_an_operator_ends_a_quarantine() {
+    let mut slice = Driven::leased();
+    slice.on(RELEASE).on(Event::Withdrawn { slice: S1 });
+    slice.on(Event::Overdue { slice: S1, waiting_for: "the reset".into() });
+    assert_eq!(slice.phase(1), "quarantined");
+    assert!(matches!(slice.refuse(Event::Scrubbed { slice: S1 }), Rejected::Unexpected { .. }));
+    slice.on(Event::LateResult { slice: S1, result: "reset done".into() });
+    slice.on(Event::GpuVanished { gpu: gpu(1) }).on(Event::GpuReturned { gpu: gpu(1) });
+    assert_eq!(slice.phase(1), "quarantined");
+    slice.on(Event::Destroy { slice: S1, leased: LeasedSlice::Refuse });
+    assert_eq!(slice.phase(1), "destroying");
+}
+
+#[test]
+fn a_gpu_that_somebody_else_cut_is_never_put_back() {
+    let mut found = Driven::new();
+    let slice = PlannedSlice { origin: Origin::Found, ..planned(1, 0) };
+    found.on(Event::Plan { slices: vec![slice], owner: None, at: AT });
+    found.on(Event::Begin { slice: S1 }).on(Event::Created { slice: S1, at: AT });
+    found.on(Event::Destroy { slice: S1, leased: LeasedSlice::Refuse });
+    found.on(Event::Destroyed { slice: S1 });
+    assert!(found.effects.is_empty() && found.state.cuts.is_empty());
+}
+
+#[test]
+fn a_vanished_gpu_takes_its_slices_out_of_use() {
+    let mut slice = Driven::leased();
+    slice.on(Event::GpuVanished { gpu: gpu(1) });
+    assert_eq!((slice.phase(1), &slice.effects[..]), ("quarantined", &["unpublish"][..]));
+}
+
+#[test]
+fn a_restart_of_the_host_closes_leases_and_creates_again() {
+    let mut slice = Driven::leased();
+    slice.on(Event::Rebooted { slice: S1, origin: Origin::Ours });
+    assert_eq!((slice.phase(1), &slice.effects[..]), ("creating", &["unpublish", "create"][..]));
+}
+
+#[test]
+fn instances_have_one_slice_and_gpus_a_capacity() {
+    let ready = Driven::ready(4);
+    let plan = |slice| Event::Plan { slices: vec![slice], owner: None, at: AT };
+    assert_eq!(ready.refuse(plan(planned(1, 0))), Rejected::NameTaken(gpu(1)));
+    assert!(matches!(ready.refuse(plan(planned(1, 4))), Rejected::Full { capacity: 4, .. }));
+    let other = PlannedSlice { mechanism: MechanismKind::Mdev, ..planned(1, 5) };
+    assert!(matches!(ready.refuse(plan(other)), Rejected::OtherMechanism { .. }));
+}
