@@ -12,6 +12,7 @@
 
 /* Where the capabilities lie. */
 #define PCIE_CAP	0x40
+#define MSIX_CAP	0x80
 #define SRIOV_CAP	0x100
 
 #define DEVCTL		(PCIE_CAP + PCI_EXP_DEVCTL)
@@ -51,7 +52,7 @@ static void put_pcie_cap(struct simgpu_image *image)
 {
 	u8 *cap = image->config + PCIE_CAP;
 
-	put16(cap, PCI_CAP_LIST_ID, PCI_CAP_ID_EXP);
+	put16(cap, PCI_CAP_LIST_ID, PCI_CAP_ID_EXP | MSIX_CAP << 8);
 	put16(cap, PCI_EXP_FLAGS, 2 | PCI_EXP_TYPE_ENDPOINT << 4);
 	put32(cap, PCI_EXP_DEVCAP, PCI_EXP_DEVCAP_RBER | PCI_EXP_DEVCAP_FLR);
 	put32(cap, PCI_EXP_LNKCAP, PCI_EXP_LNKCAP_SLS_16_0GB | 16 << 4);
@@ -59,6 +60,22 @@ static void put_pcie_cap(struct simgpu_image *image)
 	put32(cap, PCI_EXP_LNKCAP2, PCI_EXP_LNKCAP2_SLS_2_5GB |
 	      PCI_EXP_LNKCAP2_SLS_5_0GB | PCI_EXP_LNKCAP2_SLS_8_0GB |
 	      PCI_EXP_LNKCAP2_SLS_16_0GB);
+}
+
+/*
+ * The kernel and VFIO can set vectors up; nothing ever raises one. VFIO's own
+ * trigger (VFIO_IRQ_SET_ACTION_TRIGGER without an eventfd) does not need it to.
+ */
+static void put_msix_cap(struct simgpu_image *image)
+{
+	u8 *cap = image->config + MSIX_CAP;
+
+	put16(cap, PCI_CAP_LIST_ID, PCI_CAP_ID_MSIX);
+	put16(cap, PCI_MSIX_FLAGS, SIMGPU_MSIX_VECTORS - 1);
+	put32(cap, PCI_MSIX_TABLE, SIMGPU_MSIX_TABLE | 2);
+	put32(cap, PCI_MSIX_PBA, SIMGPU_MSIX_PBA | 2);
+	put16(image->writable, MSIX_CAP + PCI_MSIX_FLAGS,
+	      PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 }
 
 static void put_header(struct simgpu_image *image,
@@ -70,6 +87,7 @@ static void put_header(struct simgpu_image *image,
 	put16(image->config, PCI_SUBSYSTEM_ID, model->subdevice);
 	image->config[PCI_CAPABILITY_LIST] = PCIE_CAP;
 	put_pcie_cap(image);
+	put_msix_cap(image);
 }
 
 static void init_pf_image(struct simgpu *gpu)
@@ -80,7 +98,10 @@ static void init_pf_image(struct simgpu *gpu)
 	put_header(image, model);
 	put16(image->config, PCI_VENDOR_ID, model->vendor);
 	put16(image->config, PCI_DEVICE_ID, model->device);
-	put_bar64(image, PCI_BASE_ADDRESS_0, gpu->mem.start, model->vram_size);
+	put_bar64(image, PCI_BASE_ADDRESS_0, gpu->vram_res.start,
+		  model->vram_size);
+	put_bar64(image, PCI_BASE_ADDRESS_2, gpu->regs_res.start,
+		  SIMGPU_REGS_SIZE);
 
 	put16(image->writable, PCI_COMMAND,
 	      PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_PARITY |
@@ -105,8 +126,10 @@ static void init_sriov_cap(struct simgpu *gpu)
 	put32(cap, PCI_SRIOV_SUP_PGSIZE, SRIOV_PAGE_SIZES);
 	put32(cap, PCI_SRIOV_SYS_PGSIZE, 1);
 	put_bar64(image, SRIOV_CAP + PCI_SRIOV_BAR,
-		  gpu->mem.start + model->vram_size,
+		  gpu->vram_res.start + model->vram_size,
 		  simgpu_model_vf_size(model));
+	put_bar64(image, SRIOV_CAP + PCI_SRIOV_BAR + 8,
+		  gpu->regs_res.start + SIMGPU_REGS_SIZE, SIMGPU_REGS_SIZE);
 
 	put16(image->writable, SRIOV_CTRL,
 	      PCI_SRIOV_CTRL_VFE | PCI_SRIOV_CTRL_MSE);
@@ -127,7 +150,7 @@ static void init_vf_image(struct simgpu *gpu)
 	put16(image->writable, PCI_COMMAND, PCI_COMMAND_MASTER);
 }
 
-/* Needs gpu->mem. */
+/* Needs the addresses of VRAM and registers. */
 void simgpu_config_init(struct simgpu *gpu)
 {
 	init_pf_image(gpu);

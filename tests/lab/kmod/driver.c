@@ -25,9 +25,18 @@ static int simgpu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	return pci_enable_device(pdev);
 }
 
+/* Waits for the VFIO users of the VFs. */
+static void disable_vfs(struct pci_dev *pdev)
+{
+	struct simgpu *gpu = simgpu_of(pdev);
+
+	guard(mutex)(&gpu->vf_lock);
+	pci_disable_sriov(pdev);
+}
+
 static void simgpu_remove(struct pci_dev *pdev)
 {
-	pci_disable_sriov(pdev);
+	disable_vfs(pdev);
 	pci_disable_device(pdev);
 }
 
@@ -37,13 +46,14 @@ static int simgpu_sriov_configure(struct pci_dev *pdev, int nr)
 	int ret;
 
 	if (nr == 0) {
-		pci_disable_sriov(pdev);
+		disable_vfs(pdev);
 		return 0;
 	}
 
 	ret = simgpu_create_begin(gpu);
 	if (!ret) {
 		nr -= min_t(u32, nr, READ_ONCE(gpu->knobs.vf_short));
+		guard(mutex)(&gpu->vf_lock);
 		ret = pci_enable_sriov(pdev, nr);
 	}
 	simgpu_create_end(gpu, ret);

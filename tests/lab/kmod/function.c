@@ -112,6 +112,7 @@ static void reset_work(struct work_struct *work)
 		if (fn->scrub)
 			simgpu_vram_clear(fn->gpu, fn->vram_offset,
 					  fn->vram_size);
+		simgpu_regs_reset(fn);
 		change_state(fn, SIMGPU_RESETTING, SIMGPU_READY);
 		break;
 	default:
@@ -134,26 +135,31 @@ void simgpu_revive(struct simgpu *gpu)
 	}
 }
 
-/* Takes the function out of the PCI tree. pci_rescan_remove_lock is held. */
-static void remove_from_tree(struct simgpu_func *fn)
+/* Both of these are called with pci_rescan_remove_lock held. */
+static void remove_pf(struct simgpu_func *fn)
 {
 	struct pci_dev *pdev = get_pci_dev(fn);
-	struct pci_dev *pf;
-	char link[16];
 
 	if (!pdev)
 		return;
-	if (!pdev->is_virtfn) {
-		pci_stop_and_remove_bus_device(pdev);
-		pci_dev_put(pdev);
-		return;
-	}
+	pci_stop_and_remove_bus_device(pdev);
+	pci_dev_put(pdev);
+}
 
-	/*
-	 * The PCI core removes a VF only together with its siblings. It would
-	 * leave the PF's link to this one behind, and fail to enable VFs the
-	 * next time. This is pci_iov_remove_virtfn(), which is not exported.
-	 */
+/*
+ * The PCI core removes a VF only together with its siblings. It would leave
+ * the PF's link to this one behind, and fail to enable VFs the next time.
+ * This is pci_iov_remove_virtfn(), which is not exported.
+ */
+static void remove_vf(struct simgpu_func *fn)
+{
+	struct pci_dev *pdev, *pf;
+	char link[16];
+
+	guard(mutex)(&fn->gpu->vf_lock);
+	pdev = get_pci_dev(fn);
+	if (!pdev)
+		return;
 	pf = pci_physfn(pdev);
 	snprintf(link, sizeof(link), "virtfn%u", fn->index - 1);
 	sysfs_remove_link(&pf->dev.kobj, link);
@@ -181,7 +187,10 @@ static void unplug_work(struct work_struct *work)
 	pci_dev_put(pdev);
 
 	pci_lock_rescan_remove();
-	remove_from_tree(fn);
+	if (fn->index == 0)
+		remove_pf(fn);
+	else
+		remove_vf(fn);
 	pci_unlock_rescan_remove();
 }
 

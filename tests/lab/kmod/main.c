@@ -48,9 +48,8 @@ void simgpu_bus_scan(struct simgpu *gpu)
 }
 
 /* Without RAM behind it, a BAR would read as ones in guests, much later. */
-static bool vram_holds(struct simgpu *gpu, u64 offset, u32 value)
+static bool is_ram(void __iomem *word, u32 value)
 {
-	u32 __iomem *word = gpu->vram + offset;
 	u32 before = readl(word);
 	bool holds;
 
@@ -60,37 +59,50 @@ static bool vram_holds(struct simgpu *gpu, u64 offset, u32 value)
 	return holds;
 }
 
-static int map_vram(struct simgpu *gpu)
+static int claim_ram(struct resource *res, void __iomem **mapping)
 {
-	u64 size = resource_size(&gpu->mem);
-	u64 last = size - sizeof(u32);
+	u64 size = resource_size(res);
+	void __iomem *map;
 
 	/* The kernel's own memory would be handed to guests. */
-	if (region_intersects(gpu->mem.start, size, IORESOURCE_SYSTEM_RAM,
-			      IORES_DESC_NONE) != REGION_DISJOINT) {
-		pr_err("%pR is RAM that the kernel uses: hide it with mem=\n",
-		       &gpu->mem);
+	if (region_intersects(res->start, size, IORESOURCE_SYSTEM_RAM,
+			      IORES_DESC_NONE) != REGION_DISJOINT ||
+	    request_resource(&iomem_resource, res)) {
+		pr_err("%pR is in use: hide RAM from the kernel with mem=, or set base= and span=\n",
+		       res);
 		return -EBUSY;
 	}
 
-	gpu->vram = ioremap(gpu->mem.start, size);
-	if (!gpu->vram)
+	map = ioremap(res->start, size);
+	if (!map) {
+		release_resource(res);
 		return -ENOMEM;
-	if (!vram_holds(gpu, 0, 0x5a5a5a5a) || !vram_holds(gpu, last, 0xa5a5a5a5)) {
+	}
+	if (!is_ram(map, 0x5a5a5a5a) ||
+	    !is_ram(map + size - sizeof(u32), 0xa5a5a5a5)) {
 		pr_err("%pR is not RAM: give the machine more, or set base= and span=\n",
-		       &gpu->mem);
-		iounmap(gpu->vram);
+		       res);
+		iounmap(map);
+		release_resource(res);
 		return -ENXIO;
 	}
+	*mapping = map;
 	return 0;
+}
+
+static void release_ram(struct resource *res, void __iomem *mapping)
+{
+	iounmap(mapping);
+	release_resource(res);
 }
 
 static int add_bus(struct simgpu *gpu)
 {
 	LIST_HEAD(windows);
 
-	pci_add_resource(&windows, &gpu->mem);
-	pci_add_resource(&windows, &gpu->busn);
+	pci_add_resource(&windows, &gpu->vram_res);
+	pci_add_resource(&windows, &gpu->regs_res);
+	pci_add_resource(&windows, &gpu->busn_res);
 
 	pci_lock_rescan_remove();
 	gpu->bus = pci_create_root_bus(NULL, gpu->busnr, &simgpu_pci_ops,
@@ -106,54 +118,69 @@ static int add_bus(struct simgpu *gpu)
 	return 0;
 }
 
-static int add_gpu(const struct simgpu_model *model, int busnr, int numa_node,
-		   u64 start)
+static struct resource window(u64 start, u64 size, const char *name)
+{
+	return (struct resource)DEFINE_RES_NAMED(start, size, name,
+						 IORESOURCE_MEM |
+						 IORESOURCE_MEM_64 |
+						 IORESOURCE_PREFETCH);
+}
+
+static u64 regs_span(const struct simgpu_model *model)
+{
+	return (u64)SIMGPU_REGS_SIZE * (1 + model->total_vfs);
+}
+
+static struct simgpu *alloc_gpu(const struct simgpu_model *model, int busnr,
+				int numa_node, u64 vram, u64 regs)
 {
 	unsigned int nr_functions = 1 + model->total_vfs;
 	struct simgpu *gpu;
-	int ret;
 
 	gpu = kvzalloc(struct_size(gpu, functions, nr_functions), GFP_KERNEL);
 	if (!gpu)
-		return -ENOMEM;
+		return NULL;
 	gpu->model = model;
 	gpu->busnr = busnr;
 	gpu->nr_functions = nr_functions;
 	gpu->sysdata.domain = SIMGPU_DOMAIN;
 	gpu->sysdata.node = numa_node;
-	gpu->mem = (struct resource)DEFINE_RES_NAMED(start, simgpu_model_span(model),
-						     "simgpu", IORESOURCE_MEM |
-						     IORESOURCE_MEM_64 |
-						     IORESOURCE_PREFETCH);
-	gpu->busn = (struct resource)DEFINE_RES_NAMED(busnr, 1, "simgpu",
-						      IORESOURCE_BUS);
+	gpu->vram_res = window(vram, simgpu_model_span(model), "simgpu VRAM");
+	gpu->regs_res = window(regs, regs_span(model), "simgpu registers");
+	gpu->busn_res = (struct resource)DEFINE_RES_NAMED(busnr, 1, "simgpu",
+							  IORESOURCE_BUS);
 	raw_spin_lock_init(&gpu->lock);
+	mutex_init(&gpu->vf_lock);
 	simgpu_config_init(gpu);
 	for (unsigned int i = 0; i < nr_functions; i++)
 		simgpu_func_init(gpu, i);
+	return gpu;
+}
 
-	ret = request_resource(&iomem_resource, &gpu->mem);
-	if (ret) {
-		pr_err("%pR is taken\n", &gpu->mem);
-		goto err_free;
-	}
-	ret = map_vram(gpu);
+static int add_gpu(struct simgpu *gpu)
+{
+	int ret;
+
+	ret = claim_ram(&gpu->vram_res, &gpu->vram);
 	if (ret)
-		goto err_release;
+		return ret;
+	ret = claim_ram(&gpu->regs_res, &gpu->regs);
+	if (ret)
+		goto err_vram;
+	for (unsigned int i = 0; i < gpu->nr_functions; i++)
+		simgpu_regs_reset(&gpu->functions[i]);
 	ret = add_bus(gpu);
 	if (ret)
-		goto err_unmap;
+		goto err_regs;
 
 	simgpu_knobs_add(gpu);
 	list_add_tail(&gpu->node, &gpu_list);
 	return 0;
 
-err_unmap:
-	iounmap(gpu->vram);
-err_release:
-	release_resource(&gpu->mem);
-err_free:
-	kvfree(gpu);
+err_regs:
+	release_ram(&gpu->regs_res, gpu->regs);
+err_vram:
+	release_ram(&gpu->vram_res, gpu->vram);
 	return ret;
 }
 
@@ -173,8 +200,8 @@ static void remove_gpu(struct simgpu *gpu)
 	/* The last config cycle is over, so no reset can be started any more. */
 	for (unsigned int i = 0; i < gpu->nr_functions; i++)
 		cancel_delayed_work_sync(&gpu->functions[i].reset_work);
-	iounmap(gpu->vram);
-	release_resource(&gpu->mem);
+	release_ram(&gpu->regs_res, gpu->regs);
+	release_ram(&gpu->vram_res, gpu->vram);
 	kvfree(gpu);
 }
 
@@ -199,15 +226,18 @@ static int numa_node_of(unsigned int index)
 	return node[index];
 }
 
+/* VRAM is taken from the bottom of the span, registers from its top. */
 static int add_gpus(void)
 {
-	u64 next = base;
-	int ret;
+	u64 bottom = base;
+	u64 top = (u64)base + span;
 
 	for (unsigned int i = 0; i < max(nr_gpus, 1U); i++) {
 		const struct simgpu_model *model = simgpu_model_find(gpus[i]);
 		int busnr = FIRST_BUS + i;
-		u64 start;
+		struct simgpu *gpu;
+		u64 vram;
+		int ret;
 
 		if (!model) {
 			pr_err("no model \"%s\"\n", gpus[i]);
@@ -218,16 +248,23 @@ static int add_gpus(void)
 			return -EBUSY;
 		}
 		/* A BAR is aligned to its size, and none is larger than this. */
-		start = ALIGN(next, model->vram_size);
-		next = start + simgpu_model_span(model);
-		if (next > (u64)base + span) {
-			pr_err("%u GPUs need more VRAM than span=0x%lx\n",
-			       nr_gpus, span);
+		vram = ALIGN(bottom, model->vram_size);
+		bottom = vram + simgpu_model_span(model);
+		top = ALIGN_DOWN(top - regs_span(model), SIMGPU_REGS_SIZE);
+		if (bottom > top) {
+			pr_err("span=0x%lx is too small for GPU %u, a %s\n",
+			       span, i, model->name);
 			return -ENOSPC;
 		}
-		ret = add_gpu(model, busnr, numa_node_of(i), start);
-		if (ret)
+
+		gpu = alloc_gpu(model, busnr, numa_node_of(i), vram, top);
+		if (!gpu)
+			return -ENOMEM;
+		ret = add_gpu(gpu);
+		if (ret) {
+			kvfree(gpu);
 			return ret;
+		}
 	}
 	return 0;
 }

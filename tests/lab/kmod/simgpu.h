@@ -11,7 +11,9 @@
 #ifndef SIMGPU_H
 #define SIMGPU_H
 
+#include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/sizes.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
@@ -19,6 +21,12 @@
 
 #define SIMGPU_CONFIG_SIZE	PCI_CFG_SPACE_EXP_SIZE
 #define SIMGPU_DOMAIN		0
+
+/* BAR2 of every function: its MSI-X table and pending bits, and nothing else. */
+#define SIMGPU_REGS_SIZE	SZ_16K
+#define SIMGPU_MSIX_VECTORS	4
+#define SIMGPU_MSIX_TABLE	0
+#define SIMGPU_MSIX_PBA		SZ_8K
 
 /* 1234 is the vendor id that QEMU uses for hardware that exists nowhere else. */
 #define SIMGPU_VENDOR_ID	0x1234
@@ -113,9 +121,11 @@ struct simgpu {
 	int busnr;
 	struct pci_bus *bus;
 	struct pci_sysdata sysdata;
-	struct resource mem;
-	struct resource busn;
+	struct resource vram_res;
+	struct resource regs_res;
+	struct resource busn_res;
 	void __iomem *vram;
+	void __iomem *regs;		/* SIMGPU_REGS_SIZE each function */
 
 	/*
 	 * x86 does not serialise config accesses (PCI_LOCKLESS_CONFIG), and
@@ -124,6 +134,12 @@ struct simgpu {
 	raw_spinlock_t lock;
 	struct simgpu_image pf_image;
 	struct simgpu_image vf_image;
+
+	/*
+	 * Held while VFs join or leave the PCI tree: unbinding the PF's driver
+	 * does that without pci_rescan_remove_lock. Nests inside that lock.
+	 */
+	struct mutex vf_lock;
 
 	struct simgpu_knobs knobs;
 	struct simgpu_counters counters;
@@ -164,6 +180,7 @@ void simgpu_knobs_remove(struct simgpu *gpu);
 struct simgpu *simgpu_of(struct pci_dev *pdev);
 u64 simgpu_vram_size(struct simgpu *gpu);
 phys_addr_t simgpu_vram_phys(struct simgpu *gpu, u64 offset);
+void simgpu_regs_reset(struct simgpu_func *fn);
 void simgpu_vram_clear(struct simgpu *gpu, u64 offset, u64 size);
 ssize_t simgpu_vram_read(struct simgpu *gpu, char __user *buf, size_t count,
 			 u64 offset);

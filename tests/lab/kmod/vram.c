@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* VRAM as bytes: for debugfs, for resets and for simgpu_mdev. */
+/* VRAM and registers as bytes: for debugfs, resets and simgpu_mdev. */
 #include <linux/io.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
@@ -9,13 +9,13 @@
 
 u64 simgpu_vram_size(struct simgpu *gpu)
 {
-	return resource_size(&gpu->mem);
+	return resource_size(&gpu->vram_res);
 }
 EXPORT_SYMBOL_GPL(simgpu_vram_size);
 
 phys_addr_t simgpu_vram_phys(struct simgpu *gpu, u64 offset)
 {
-	return gpu->mem.start + offset;
+	return gpu->vram_res.start + offset;
 }
 EXPORT_SYMBOL_GPL(simgpu_vram_phys);
 
@@ -32,6 +32,18 @@ void simgpu_vram_clear(struct simgpu *gpu, u64 offset, u64 size)
 	}
 }
 EXPORT_SYMBOL_GPL(simgpu_vram_clear);
+
+/* An MSI-X table comes up empty, with every vector masked. */
+void simgpu_regs_reset(struct simgpu_func *fn)
+{
+	void __iomem *regs = fn->gpu->regs + fn->index * SIMGPU_REGS_SIZE;
+
+	memset_io(regs, 0, SIMGPU_REGS_SIZE);
+	for (int i = 0; i < SIMGPU_MSIX_VECTORS; i++)
+		writel(PCI_MSIX_ENTRY_CTRL_MASKBIT,
+		       regs + SIMGPU_MSIX_TABLE + i * PCI_MSIX_ENTRY_SIZE +
+		       PCI_MSIX_ENTRY_VECTOR_CTRL);
+}
 
 /* Bounces through a page, as user copies must not fault on device memory. */
 ssize_t simgpu_vram_read(struct simgpu *gpu, char __user *buf, size_t count,
