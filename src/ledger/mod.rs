@@ -1,0 +1,40 @@
+//! What vgpud must not forget, in an SQLite file: slices, leases, the intents of effects, and the
+//! audit trail.
+//!
+//! # Promises
+//!
+//! - **Intent before act.** [`Ledger::commit`] writes a change of state, the intents of the effects
+//!   that it leads to, the outcome of the effect that caused it, and the audit notes in one
+//!   transaction (WAL, `synchronous=FULL`). Only then may an effect run.
+//! - **Never empty over something.** A file that is damaged, foreign, or of a newer schema is
+//!   refused with its path, what was found, and the way out.
+//! - **Fail stop.** After a failed write nothing more is written: the state in memory is no longer
+//!   known to be the one on disk. Start the daemon again when the cause is mended.
+//!
+//! # Tables
+//!
+//! | table | one row is | kept |
+//! | --- | --- | --- |
+//! | `meta` | a fact about the file: the boot that wrote it last, the last slice id | always |
+//! | `cuts` | a GPU that slices are cut from | while it is cut |
+//! | `slices` | a slice | until it is gone |
+//! | `leases` | a lease, with its end | always |
+//! | `intents` | an effect: what, since when, and its outcome | always |
+//! | `audit` | something that happened | always |
+
+mod audit;
+mod change;
+mod error;
+mod intent;
+mod open;
+mod row;
+mod schema;
+
+pub use audit::AuditEntry;
+pub use change::Change;
+pub use error::Error;
+pub use intent::{Intent, IntentId, Outcome};
+pub use open::Ledger;
+
+#[cfg(test)]
+mod tests;

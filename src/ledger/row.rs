@@ -1,0 +1,218 @@
+//! Rows and the engine's types.
+
+use super::{Error, Ledger};
+use crate::engine::{Cut, Fate, Generation, Phase, Slice, SliceId, State, Tie, UnixMillis};
+use rusqlite::{Row, Transaction, params};
+use serde::{Serialize, de::DeserializeOwned};
+use vgpud_config::PciAddress;
+
+/// SQLite's integers are signed; what is stored here stays far below 2^63.
+pub fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+pub fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// A JSON string without its quotes, as newtypes serialise to it.
+fn word<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    Ok(json(value)?.trim_matches('"').to_owned())
+}
+
+pub fn write_slice(transaction: &Transaction<'_>, slice: &Slice) -> rusqlite::Result<()> {
+    let tie = slice.tie.as_ref().map(json).transpose()?;
+    transaction.execute(
+        "INSERT OR REPLACE INTO slices (id, gpu, mechanism, profile, instance, memory, compute, phase, \
+         detail, fate, tie, generation, created_ms) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        params![
+            signed(slice.id.number()),
+            slice.gpu.to_string(),
+            slice.mechanism.to_string(),
+            slice.profile.to_string(),
+            json(&slice.name)?,
+            slice.memory.map(|memory| signed(memory.bytes())),
+            slice.compute.map(vgpud_config::ComputeShare::hundredths),
+            slice.phase.word(),
+            json(&slice.phase)?,
+            json(&slice.fate)?,
+            tie,
+            signed(slice.generation.0),
+            signed(slice.created.0),
+        ],
+    )?;
+    Ok(())
+}
+
+pub fn delete_slice(transaction: &Transaction<'_>, id: SliceId) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM slices WHERE id = ?1", [signed(id.number())])?;
+    Ok(())
+}
+
+pub fn write_cut(transaction: &Transaction<'_>, gpu: PciAddress, cut: &Cut) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT OR REPLACE INTO cuts (gpu, mechanism, detail) VALUES (?1, ?2, ?3)",
+        params![gpu.to_string(), word(&cut.mechanism)?, json(cut)?],
+    )?;
+    Ok(())
+}
+
+pub fn delete_cut(transaction: &Transaction<'_>, gpu: PciAddress) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM cuts WHERE gpu = ?1", [gpu.to_string()])?;
+    Ok(())
+}
+
+pub fn write_meta(transaction: &Transaction<'_>, key: &str, value: &str) -> rusqlite::Result<()> {
+    transaction.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", [key, value])?;
+    Ok(())
+}
+
+/// Starts, fills in or ends the row of a lease, whichever a change of its slice asks for.
+pub fn write_lease(
+    transaction: &Transaction<'_>,
+    before: Option<&Slice>,
+    after: Option<&Slice>,
+    at: UnixMillis,
+) -> rusqlite::Result<()> {
+    if let Some((slice, lease)) = after.and_then(|slice| slice.phase.lease().map(|lease| (slice, lease))) {
+        let handover = lease.handover.as_ref();
+        transaction.execute(
+            "INSERT INTO leases (slice, generation, gpu, owner, holder_pid, since_ms, node, cdi_device) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+             ON CONFLICT (slice, generation) DO UPDATE SET node = ?7, cdi_device = ?8",
+            params![
+                signed(slice.id.number()),
+                signed(slice.generation.0),
+                slice.gpu.to_string(),
+                lease.owner.to_string(),
+                lease.holder.map(|holder| holder.pid),
+                signed(lease.since.0),
+                handover.map(|given| given.node.to_string_lossy()),
+                handover.map(|given| given.cdi_device.clone()),
+            ],
+        )?;
+    } else if let Some(slice) = before.filter(|slice| slice.phase.lease().is_some()) {
+        let ended_by = after.map_or("gone", |slice| slice.phase.word());
+        transaction.execute(
+            "UPDATE leases SET ended_ms = ?3, ended_by = ?4 WHERE slice = ?1 AND generation = ?2",
+            params![signed(slice.id.number()), signed(slice.generation.0), signed(at.0), ended_by],
+        )?;
+    }
+    Ok(())
+}
+
+/// One row of `slices` as SQLite returns it, not yet understood.
+struct RawSlice {
+    id: i64,
+    texts: [String; 6],
+    tie: Option<String>,
+    memory: Option<i64>,
+    compute: Option<i64>,
+    generation: i64,
+    created: i64,
+}
+
+impl RawSlice {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let texts = ["gpu", "mechanism", "profile", "instance", "detail", "fate"];
+        let [a, b, c, d, e, f] = texts.map(|column| row.get(column));
+        Ok(Self {
+            id: row.get("id")?,
+            texts: [a?, b?, c?, d?, e?, f?],
+            tie: row.get("tie")?,
+            memory: row.get("memory")?,
+            compute: row.get("compute")?,
+            generation: row.get("generation")?,
+            created: row.get("created_ms")?,
+        })
+    }
+
+    /// None where a column holds something that no vgpud writes.
+    fn understand(&self) -> Option<Slice> {
+        let [gpu, mechanism, profile, instance, detail, fate] = &self.texts;
+        let compute = match self.compute {
+            Some(hundredths) => Some(share(hundredths)?),
+            None => None,
+        };
+        Some(Slice {
+            id: SliceId::new(u64::try_from(self.id).ok()?),
+            gpu: gpu.parse().ok()?,
+            mechanism: mechanism.parse().ok()?,
+            profile: profile.parse().ok()?,
+            name: parse(instance)?,
+            memory: match self.memory {
+                Some(bytes) => Some(vgpud_config::Memory::from_bytes(u64::try_from(bytes).ok()?)),
+                None => None,
+            },
+            compute,
+            phase: parse::<Phase>(detail)?,
+            fate: parse::<Fate>(fate)?,
+            tie: match &self.tie {
+                Some(tie) => Some(parse::<Tie>(tie)?),
+                None => None,
+            },
+            generation: Generation(u64::try_from(self.generation).ok()?),
+            created: UnixMillis(u64::try_from(self.created).ok()?),
+        })
+    }
+}
+
+fn share(hundredths: i64) -> Option<vgpud_config::ComputeShare> {
+    let hundredths = u16::try_from(hundredths).ok()?;
+    format!("{}.{:02}%", hundredths / 100, hundredths % 100).parse().ok()
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+impl Ledger {
+    /// The engine's state as it was committed last.
+    pub(super) fn load(&self) -> Result<State, Error> {
+        let mut state = State::default();
+        for raw in self.rows("SELECT * FROM slices ORDER BY id", RawSlice::read)? {
+            let slice = raw.understand().ok_or_else(|| self.nonsense("slices", format!("id {}", raw.id)))?;
+            state.slices.insert(slice.id, slice);
+        }
+        let cuts = self.rows("SELECT gpu, detail FROM cuts ORDER BY gpu", |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
+        for (gpu, detail) in cuts {
+            let cut = gpu.parse().ok().zip(parse::<Cut>(&detail));
+            let (gpu, cut) = cut.ok_or_else(|| self.nonsense("cuts", gpu))?;
+            state.cuts.insert(gpu, cut);
+        }
+        if let Some(last) = self.meta("last_id")? {
+            state.last_id = last.parse().map_err(|_| self.nonsense("meta", format!("last_id {last}")))?;
+        }
+        let broken = crate::engine::invariants::of_state(&state);
+        match broken.first() {
+            Some(found) => Err(self.nonsense("slices", found.clone())),
+            None => Ok(state),
+        }
+    }
+
+    fn rows<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, Error> {
+        let query = || {
+            let mut query = self.connection().prepare(sql)?;
+            query.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        query().map_err(|source| self.unreadable(source))
+    }
+
+    /// One fact about the file.
+    pub(super) fn meta(&self, key: &str) -> Result<Option<String>, Error> {
+        let found =
+            self.connection().query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0));
+        match found {
+            Ok(value) => Ok(Some(value)),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+            Err(source) => Err(self.unreadable(source)),
+        }
+    }
+}

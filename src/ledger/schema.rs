@@ -1,0 +1,94 @@
+//! The schema and its steps: one migration for each version, never changed after a release.
+
+use rusqlite::{Connection, Transaction};
+
+/// `VGPU` in ASCII: tells a ledger from other SQLite files (`PRAGMA application_id`).
+pub const APPLICATION_ID: i32 = 0x5647_5055;
+
+/// Each step brings a file from version `index` to `index + 1` (`PRAGMA user_version`).
+pub const STEPS: [&str; 1] = [INITIAL];
+
+const INITIAL: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE cuts (
+    gpu        TEXT PRIMARY KEY,
+    mechanism  TEXT NOT NULL,
+    detail     TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE slices (
+    id          INTEGER PRIMARY KEY,
+    gpu         TEXT NOT NULL,
+    mechanism   TEXT NOT NULL,
+    profile     TEXT NOT NULL,
+    instance    TEXT NOT NULL,
+    memory      INTEGER,
+    compute     INTEGER,
+    phase       TEXT NOT NULL,
+    detail      TEXT NOT NULL,
+    fate        TEXT NOT NULL,
+    tie         TEXT,
+    generation  INTEGER NOT NULL,
+    created_ms  INTEGER NOT NULL,
+    UNIQUE (gpu, instance)
+) STRICT;
+
+CREATE TABLE leases (
+    slice       INTEGER NOT NULL,
+    generation  INTEGER NOT NULL,
+    gpu         TEXT NOT NULL,
+    owner       TEXT NOT NULL,
+    holder_pid  INTEGER,
+    since_ms    INTEGER NOT NULL,
+    node        TEXT,
+    cdi_device  TEXT,
+    ended_ms    INTEGER,
+    ended_by    TEXT,
+    PRIMARY KEY (slice, generation)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE intents (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    effect      TEXT NOT NULL,
+    slice       INTEGER,
+    gpu         TEXT,
+    detail      TEXT NOT NULL,
+    asked_ms    INTEGER NOT NULL,
+    outcome     TEXT,
+    evidence    TEXT,
+    ended_ms    INTEGER
+) STRICT;
+CREATE INDEX open_intents ON intents (id) WHERE outcome IS NULL;
+
+CREATE TABLE audit (
+    sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
+    unix_ms     INTEGER NOT NULL,
+    kind        TEXT NOT NULL,
+    slice       INTEGER,
+    gpu         TEXT,
+    owner       TEXT,
+    message     TEXT NOT NULL
+) STRICT;
+";
+
+/// The version that this program writes.
+#[must_use]
+pub fn known() -> u32 {
+    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+}
+
+/// Brings a file from `version` to [`known`], all steps in one transaction.
+pub fn migrate(connection: &mut Connection, version: u32) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+        transaction.execute_batch(step)?;
+    }
+    stamp(&transaction)?;
+    transaction.commit()
+}
+
+fn stamp(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", known())
+}
