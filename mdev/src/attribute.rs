@@ -6,6 +6,8 @@
 //! claim: every caller reads back.
 
 mod hint;
+#[cfg(test)]
+mod tests;
 
 use crate::{Error, Host, wait};
 use nix::libc::{ENODEV, ENOENT, ENOTDIR, ENXIO};

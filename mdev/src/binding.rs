@@ -5,6 +5,9 @@
 //! returns the errno of the driver's probe. A function that a vendor's driver hands to VFIO by itself
 //! (`vfio-dev/` is there) is left alone.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{DriverName, Error, Host, PciAddress, attribute, device, module_alias};
 
 /// Puts the function on its VFIO driver. Afterwards its VFIO node exists.
@@ -40,13 +43,14 @@ fn wait_for_node(host: &Host, address: PciAddress) -> Result<(), Error> {
 /// Where the kernel refuses, or shows the driver still.
 pub(crate) fn from_vfio(host: &Host, address: PciAddress) -> Result<(), Error> {
     let folder = host.pci_device(address);
-    if !attribute::exists(&folder) || !device::on_vfio(&folder)? {
-        return Ok(());
-    }
-    if let Some(driver) = device::driver(&folder)? {
+    if device::on_vfio(&folder)?
+        && let Some(driver) = device::driver(&folder)?
+    {
         unbind(host, address, &driver)?;
     }
-    set_override(host, address, None)
+    // Asked separately, for an attempt may have ended between the two.
+    let overridden = attribute::read(&folder.join("driver_override"))?.unwrap_or_default();
+    if overridden.contains("vfio") { set_override(host, address, None) } else { Ok(()) }
 }
 
 fn vfio_driver(host: &Host, address: PciAddress) -> Result<DriverName, Error> {

@@ -1,10 +1,13 @@
 //! Finding the GPUs of a host.
 
 mod resource;
+#[cfg(test)]
+mod tests;
 
 use crate::error::NotAGpu;
 use crate::pci_ids::PciIds;
 use crate::{Error, Gpu, Host, PciAddress, PciId, SriovCapability, attribute, device, mdev_bus};
+use std::error::Error as _;
 use vgpud_config::GpuSelection;
 
 /// Base classes of PCI functions that count as GPUs (PCI Code and ID Assignment specification).
@@ -14,14 +17,19 @@ const ACCELERATOR: u32 = 0x12;
 /// Every GPU of the host, in order of address: PFs of display class 03xx or accelerator class 12xx,
 /// and the devices that the operator names.
 ///
+/// A GPU that vanishes while it is read is left out, and so is one whose attributes cannot be read,
+/// with an error in the log: one broken card must not hide the others. [`gpu`] says what is wrong.
+///
 /// # Errors
-/// Where sysfs cannot be read. A GPU that vanishes while it is read is left out.
+/// Where the PCI bus cannot be listed.
 pub fn gpus(host: &Host, selection: &GpuSelection) -> Result<Vec<Gpu>, Error> {
     let mut gpus = Vec::new();
     for name in attribute::names(&host.pci_devices())? {
         let Ok(address) = name.parse() else { continue };
-        if let Some(Ok(gpu)) = look(host, selection, address)? {
-            gpus.push(gpu);
+        match look(host, selection, address) {
+            Ok(Some(Ok(gpu))) => gpus.push(gpu),
+            Ok(Some(Err(_)) | None) => {}
+            Err(error) => tracing::error!(%address, %error, source = error.source(), "GPU left out"),
         }
     }
     gpus.sort_unstable_by_key(|gpu| gpu.address);

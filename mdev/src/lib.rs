@@ -3,10 +3,14 @@
 //!
 //! Nothing here knows a VMM, a container runtime or the daemon, and nothing is remembered between
 //! calls: what a function returns was read from the kernel when it was called.
+//!
+//! Unit tests of this crate and of others run against `fake`, a folder that plays sysfs.
 
 #![forbid(unsafe_code)]
 
 pub mod attribute;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod inventory;
 pub mod uevent;
 pub mod wait;

@@ -6,6 +6,8 @@
 //! exists is read from the mdev bus.
 
 mod description;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     DriverName, Error, Gpu, Host, Instance, InstanceName, MdevType, MdevUuid, Mechanism, MechanismKind,
@@ -91,7 +93,7 @@ impl Found {
 
 /// Waits until the device is whole: on the bus, of its type, with a VFIO node.
 fn wait_until_whole(host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<Instance, Error> {
-    let what = || format!("mediated device {uuid} of GPU {gpu} to have a VFIO node; is vfio_mdev loaded?");
+    let what = || format!("a VFIO node of mediated device {uuid} of GPU {gpu}");
     host.wait_for(what, || {
         let Some(found) = found(host, uuid)? else { return Ok(None) };
         Ok(found.instance(host, gpu, uuid)?.filter(|instance| !instance.nodes.is_empty()))

@@ -11,6 +11,8 @@
 //! | a VF's address follows from the device's offset and stride | VFs are found by `virtfnN`, and `physfn` is checked |
 //! | dropping a VF that a VM holds blocks the writer for ever | only a GPU with all its VFs off drivers is retired |
 
+#[cfg(test)]
+mod tests;
 mod virtual_function;
 
 use crate::{

@@ -1,0 +1,146 @@
+//! What a fake GPU is like.
+
+use crate::{PciAddress, PciId};
+
+/// A GPU to put into a fake host: an MI300X-like one, until told otherwise.
+#[derive(Clone, Debug)]
+pub struct FakeGpu {
+    pub(super) address: PciAddress,
+    pub(super) id: PciId,
+    pub(super) class: u32,
+    pub(super) numa_node: i32,
+    pub(super) driver: Option<String>,
+    /// Whether that driver implements `sriov_configure`.
+    pub(super) sriov_configure: bool,
+    pub(super) total_vfs: Option<u16>,
+    pub(super) driver_max_vfs: u16,
+    pub(super) vf_id: PciId,
+    pub(super) vf_offset: u16,
+    pub(super) vf_stride: u16,
+    pub(super) vf_bar: u64,
+    pub(super) vf_reset_method: String,
+    pub(super) mdev_units: u32,
+    pub(super) mdev_types: Vec<FakeMdevType>,
+    /// Another device in its IOMMU group.
+    pub(super) companion: Option<PciAddress>,
+}
+
+/// A type of mediated devices that takes some of its parent's units.
+#[derive(Clone, Debug)]
+pub struct FakeMdevType {
+    pub(super) id: String,
+    pub(super) units: u32,
+    pub(super) description: String,
+}
+
+impl FakeGpu {
+    /// A GPU at `address` without driver, SR-IOV or mediated devices.
+    #[must_use]
+    pub fn new(address: &str) -> Self {
+        Self {
+            address: address.parse().expect("a PCI address"),
+            id: PciId { vendor: 0x1002, device: 0x74a1 },
+            class: 0x12_0000,
+            numa_node: -1,
+            driver: None,
+            sriov_configure: false,
+            total_vfs: None,
+            driver_max_vfs: 0,
+            vf_id: PciId { vendor: 0x1002, device: 0x74b5 },
+            vf_offset: 16,
+            vf_stride: 8,
+            vf_bar: 16 << 20,
+            vf_reset_method: "flr".to_owned(),
+            mdev_units: 0,
+            mdev_types: Vec::new(),
+            companion: None,
+        }
+    }
+
+    #[must_use]
+    pub fn id(mut self, id: &str) -> Self {
+        self.id = id.parse().expect("vendor:device");
+        self
+    }
+
+    /// 24 bits, such as 0x030000.
+    #[must_use]
+    pub fn class(mut self, class: u32) -> Self {
+        self.class = class;
+        self
+    }
+
+    #[must_use]
+    pub fn numa_node(mut self, node: i32) -> Self {
+        self.numa_node = node;
+        self
+    }
+
+    /// On this driver, which implements no SR-IOV.
+    #[must_use]
+    pub fn driver(mut self, name: &str) -> Self {
+        self.driver = Some(name.to_owned());
+        self
+    }
+
+    /// With an SR-IOV capability of `total` VFs, on a driver that can enable them.
+    #[must_use]
+    pub fn sriov(mut self, total: u16) -> Self {
+        self.total_vfs = Some(total);
+        self.driver_max_vfs = total;
+        self.driver.get_or_insert_with(|| "gim".to_owned());
+        self.sriov_configure = true;
+        self
+    }
+
+    /// Its driver cannot enable VFs: the write of `sriov_numvfs` ends in ENOENT.
+    #[must_use]
+    pub fn without_sriov_configure(mut self) -> Self {
+        self.sriov_configure = false;
+        self
+    }
+
+    /// Its driver allows fewer VFs than the capability: more end in ERANGE.
+    #[must_use]
+    pub fn driver_max_vfs(mut self, count: u16) -> Self {
+        self.driver_max_vfs = count;
+        self
+    }
+
+    /// Content of its VFs' `reset_method`; empty for none.
+    #[must_use]
+    pub fn vf_reset_method(mut self, methods: &str) -> Self {
+        methods.clone_into(&mut self.vf_reset_method);
+        self
+    }
+
+    /// Size of one VF's memory BAR; 0 where the firmware assigned none.
+    #[must_use]
+    pub fn vf_bar(mut self, bytes: u64) -> Self {
+        self.vf_bar = bytes;
+        self
+    }
+
+    /// As a parent of mediated devices with `units` to share.
+    #[must_use]
+    pub fn mdev(mut self, units: u32, types: &[FakeMdevType]) -> Self {
+        self.mdev_units = units;
+        self.mdev_types = types.to_vec();
+        self.driver.get_or_insert_with(|| "simgpu_mdev".to_owned());
+        self
+    }
+
+    /// With another function in its IOMMU group.
+    #[must_use]
+    pub fn companion(mut self, address: &str) -> Self {
+        self.companion = Some(address.parse().expect("a PCI address"));
+        self
+    }
+}
+
+impl FakeMdevType {
+    #[must_use]
+    pub fn new(id: &str, units: u32, description: &str) -> Self {
+        Self { id: id.to_owned(), units, description: description.to_owned() }
+    }
+}

@@ -1,0 +1,110 @@
+//! Parents of mediated devices.
+
+use super::{
+    FakeGpu,
+    kernel::{FakeKernel, State, Thing, folder},
+};
+use crate::PciAddress;
+use nix::errno::Errno;
+
+impl FakeKernel {
+    pub(super) fn mdev_parent(&self, gpu: &FakeGpu) {
+        if gpu.mdev_types.is_empty() {
+            return;
+        }
+        let folder = folder(gpu.address);
+        self.tree().link(&format!("sys/class/mdev_bus/{}", gpu.address), &folder);
+        self.tree().folder("sys/bus/mdev/devices");
+        self.tree().folder(&format!("sys/bus/mdev/drivers/{}", mdev_driver(gpu)));
+        for mdev in &gpu.mdev_types {
+            let folder = format!("{folder}/mdev_supported_types/{}", mdev.id);
+            self.tree().file(&format!("{folder}/create"), b"");
+            self.tree().text(&format!("{folder}/device_api"), "vfio-pci");
+            self.tree().text(&format!("{folder}/name"), &mdev.id.replace('-', " "));
+            self.tree().text(&format!("{folder}/description"), &mdev.description);
+            self.tree().folder(&format!("{folder}/devices"));
+        }
+        self.count_available(gpu);
+    }
+
+    /// Units that existing devices take.
+    fn used(&self, gpu: &FakeGpu) -> u32 {
+        let types = format!("{}/mdev_supported_types", folder(gpu.address));
+        let of = |id: &str| self.tree().names(&format!("{types}/{id}/devices")).len();
+        gpu.mdev_types.iter().map(|mdev| mdev.units * u32::try_from(of(&mdev.id)).unwrap()).sum()
+    }
+
+    fn count_available(&self, gpu: &FakeGpu) {
+        let free = gpu.mdev_units - self.used(gpu);
+        for mdev in &gpu.mdev_types {
+            let path =
+                format!("{}/mdev_supported_types/{}/available_instances", folder(gpu.address), mdev.id);
+            self.tree().text(&path, &(free / mdev.units).to_string());
+        }
+    }
+
+    /// `folder` is the type's.
+    pub(super) fn create_mdev(&self, state: &mut State, folder: &str, value: &str) -> Result<(), Errno> {
+        let uuid: uuid::Uuid = value.parse().map_err(|_| Errno::EINVAL)?;
+        let parent = folder.split('/').nth(3).and_then(|name| name.parse::<PciAddress>().ok());
+        let gpu = parent.and_then(|parent| state.gpus.get(&parent)).cloned().ok_or(Errno::ENODEV)?;
+        let name = uuid.as_hyphenated().to_string();
+        if self.tree().has(&format!("sys/bus/mdev/devices/{name}")) {
+            return Err(Errno::EEXIST);
+        }
+        // mdev_device_create() of Linux 6.1 and later.
+        if self.tree().read(&format!("{folder}/available_instances")).as_deref() == Some("0") {
+            return Err(Errno::EUSERS);
+        }
+        let device = format!("{}/{name}", self::folder(gpu.address));
+        self.tree().file(&format!("{device}/remove"), b"");
+        self.tree().link(&format!("{device}/mdev_type"), folder);
+        self.tree().link(&format!("{device}/driver"), &format!("sys/bus/mdev/drivers/{}", mdev_driver(&gpu)));
+        self.tree().link(&format!("{folder}/devices/{name}"), &device);
+        let group = state.group();
+        self.join_group(&device, &name, group);
+        self.open_vfio(state, &device);
+        self.appear(state, Thing::Link(format!("sys/bus/mdev/devices/{name}"), device));
+        self.count_available(&gpu);
+        Ok(())
+    }
+
+    /// `folder` is the device's.
+    pub(super) fn remove_mdev(&self, state: &mut State, folder: &str, value: &str) -> Result<(), Errno> {
+        if value != "1" {
+            return Err(Errno::EINVAL);
+        }
+        let (parent, name) = folder.rsplit_once('/').ok_or(Errno::ENODEV)?;
+        state.wait_for_user(name);
+        self.drop_mdev(state, parent, name);
+        let parent = parent.rsplit('/').next().and_then(|parent| parent.parse().ok());
+        if let Some(gpu) = parent.and_then(|parent: PciAddress| state.gpus.get(&parent)) {
+            self.count_available(gpu);
+        }
+        Ok(())
+    }
+
+    fn drop_mdev(&self, state: &mut State, parent: &str, name: &str) {
+        let device = format!("{parent}/{name}");
+        self.close_vfio(state, &device);
+        self.leave_group(&device, name);
+        if let Some(mdev) = self.tree().target(&format!("{device}/mdev_type")) {
+            self.tree().remove(&format!("{parent}/mdev_supported_types/{mdev}/devices/{name}"));
+        }
+        self.disappear(state, &format!("sys/bus/mdev/devices/{name}"));
+        self.tree().remove(&device);
+    }
+
+    pub(super) fn drop_mdevs(&self, state: &mut State, parent: PciAddress) {
+        let parent = folder(parent);
+        for name in self.tree().names(&parent) {
+            if self.tree().has(&format!("{parent}/{name}/mdev_type")) {
+                self.drop_mdev(state, &parent, &name);
+            }
+        }
+    }
+}
+
+fn mdev_driver(gpu: &FakeGpu) -> String {
+    format!("{}_vgpu", gpu.driver.as_deref().unwrap_or("fake"))
+}
