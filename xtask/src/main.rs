@@ -2,7 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+mod cargo;
 mod lab;
+mod suites;
+mod tally;
+mod test;
 
 use std::process::ExitCode;
 
@@ -20,11 +24,14 @@ enum Command {
     /// The lab: a GPU host without hardware
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Every test, on this machine and in the lab
+    Test(test::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Lab(command) => lab::run(command),
+        Command::Test(arguments) => test::run(&arguments),
     };
     match result {
         Ok(code) => code,

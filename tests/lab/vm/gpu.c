@@ -7,7 +7,7 @@
  *   read          the first printable text in VRAM, and how many of its pages are not zero
  *   write TEXT    fills every page of VRAM with TEXT and reads it back
  *   check TEXT    fails unless every page of VRAM holds TEXT
- *   hold SECONDS  keeps the VM up
+ *   hold SECONDS  says so and keeps the VM up
  *   exit CODE     ends the VM through QEMU's isa-debug-exit (iobase 0x501), if it has one
  *
  * VRAM is the device's largest memory BAR. The exit code is 0, 1 when a check failed, 2 on an error.
@@ -241,9 +241,10 @@ int main(int argc, char **argv)
 			printf("gpu: error: %s needs a value\n", command);
 			return 2;
 		}
-		if (!strcmp(command, "hold"))
+		if (!strcmp(command, "hold")) {
+			printf("gpu: holding for %s s\n", value);
 			sleep(atoi(value));
-		else if (!strcmp(command, "exit"))
+		} else if (!strcmp(command, "exit"))
 			leave(atoi(value));
 		else if (!takes_text && strcmp(command, "list") && strcmp(command, "read")) {
 			printf("gpu: error: no such command: %s\n", command);

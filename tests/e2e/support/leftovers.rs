@@ -1,0 +1,42 @@
+//! What must be gone when the last slice is: in sysfs, /dev/vfio, the CDI folder and the ledger.
+
+use super::Daemon;
+use std::{fs, path::Path};
+
+fn entries(folder: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Everything of a slice that is left on this host.
+fn leftovers(daemon: &Daemon) -> Vec<String> {
+    let mut found = Vec::new();
+    for device in entries("/sys/bus/pci/devices") {
+        let folder = Path::new("/sys/bus/pci/devices").join(&device);
+        let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default().trim().to_owned();
+        if !["", "0"].contains(&read("sriov_numvfs").as_str()) {
+            found.push(format!("{device} has {} VFs", read("sriov_numvfs")));
+        }
+        if read("sriov_drivers_autoprobe") == "0" {
+            found.push(format!("{device} has autoprobe off"));
+        }
+        if !["", "(null)"].contains(&read("driver_override").as_str()) {
+            found.push(format!("{device} has driver_override {}", read("driver_override")));
+        }
+    }
+    found.extend(entries("/sys/bus/mdev/devices").into_iter().map(|uuid| format!("mdev {uuid}")));
+    let node = |name: &String| name != "vfio" && name != "devices";
+    found.extend(entries("/dev/vfio").into_iter().filter(node).map(|name| format!("/dev/vfio/{name}")));
+    found.extend(entries("/dev/vfio/devices").into_iter().map(|name| format!("/dev/vfio/devices/{name}")));
+    found.extend(entries("/run/cdi").into_iter().map(|name| format!("CDI file {name}")));
+    let slices = daemon.json("slices");
+    found.extend(slices["slices"].as_array().unwrap().iter().map(|slice| format!("slice {slice}")));
+    found
+}
+
+/// Fails where anything of a slice is left.
+#[track_caller]
+pub fn assert_nothing_left(daemon: &Daemon) {
+    let found = leftovers(daemon);
+    assert!(found.is_empty(), "left over: {found:#?}");
+}

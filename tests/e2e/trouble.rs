@@ -1,0 +1,206 @@
+//! Bad input and trouble: one clear error each, nothing half done, nothing lost.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{fs, process::Command, time::Duration};
+use support::{Daemon, Model, Output, SimGpu, assert_nothing_left, program};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_does_not_exist_is_named() {
+    let daemon = Daemon::start();
+    daemon.ctl("create vf-8 --gpu 0000:99:00.0").fails_with(&["0000:99:00.0", "vgpuctl gpus"]);
+    daemon.ctl("create vf-8 --gpu 0000:zz:00.0").fails_with(&["0000:zz:00.0"]);
+    daemon.ctl("create vf-88").fails_with(&["vf-88"]);
+    daemon.ctl("create simgpu_mdev-smal").fails_with(&["simgpu_mdev-smal", "simgpu_mdev-small"]);
+    daemon.ctl("show s77").fails_with(&["s77"]);
+    daemon.ctl("destroy s77").fails_with(&["s77"]);
+    daemon.ctl("lease s77 --owner me").fails_with(&["s77"]);
+    daemon.ctl("release s77").fails_with(&["s77"]);
+    daemon.ctl("create vf-8 --memory 20GB").fails_with(&["20GB", "GiB"]);
+    daemon.ctl("create --compute 130%").fails_with(&["130%"]);
+    daemon.ctl("create vf-8 --owner two words").failure();
+    assert_nothing_left(&daemon);
+}
+
+/// What is short, where, and what would fit.
+#[test]
+fn a_request_that_does_not_fit_says_what_would() {
+    let (sim, mdev) = (SimGpu::find(Model::Sim), SimGpu::find(Model::Simmdev));
+    let daemon = Daemon::start();
+    daemon.ctl("create --memory 1GiB").fails_with(&["1GiB", "64MiB"]);
+    daemon.ctl(&format!("create vf-8 --gpu {} --count 9", sim.address)).fails_with(&["9", "8"]);
+    daemon.ctl(&format!("create simgpu_mdev-large --gpu {} --count 5", mdev.address)).fails_with(&["5", "4"]);
+    daemon.ctl(&format!("create vf-16 --gpu {}", sim.address)).fails_with(&["vf-16", &sim.address]);
+    assert_nothing_left(&daemon);
+    let all = daemon.create(&format!("simgpu_mdev-large --gpu {} --count 4", mdev.address));
+    daemon
+        .ctl(&format!("create simgpu_mdev-small --gpu {}", mdev.address))
+        .fails_with(&["simgpu_mdev-small", &mdev.address]);
+    daemon.ok(&format!("destroy {}", all.join(" ")));
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn gpus_that_cannot_be_cut_say_why() {
+    let daemon = Daemon::start();
+    let gpus = daemon.json("gpus");
+    for (model, why) in [(Model::Rtx5070, "one VF"), (Model::B580, "SR-IOV")] {
+        let gpu = SimGpu::find(model);
+        let seen = gpus["gpus"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|seen| seen["address"] == gpu.address.as_str())
+            .unwrap();
+        assert!(seen["unusable"].as_str().unwrap().contains(why), "{seen:#}");
+        daemon.ctl(&format!("create vf-1 --gpu {}", gpu.address)).fails_with(&[&gpu.address, why]);
+    }
+}
+
+#[test]
+fn fewer_vfs_than_asked_is_an_error_and_none_stay() {
+    let sim = SimGpu::find(Model::Sim);
+    let daemon = Daemon::start();
+    let knob = sim.set("vf_short", "3", "0");
+    daemon.ctl(&format!("create vf-8 --gpu {}", sim.address)).fails_with(&[&sim.address, "8", "5"]);
+    assert_eq!(sim.read("sriov_numvfs"), "0");
+    assert_nothing_left(&daemon);
+    drop(knob);
+    let id = daemon.create(&format!("vf-8 --gpu {}", sim.address)).remove(0);
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn an_error_of_the_kernel_is_passed_on_and_nothing_stays() {
+    let daemon = Daemon::start();
+    for (model, profile) in [(Model::Sim, "vf-4"), (Model::Simmdev, "simgpu_mdev-medium")] {
+        let gpu = SimGpu::find(model);
+        for (errno, text) in [("5", "EIO"), ("12", "ENOMEM"), ("16", "EBUSY"), ("28", "ENOSPC")] {
+            let _knob = gpu.set("create_errno", errno, "0");
+            daemon.ctl(&format!("create {profile} --gpu {}", gpu.address)).fails_with(&[&gpu.address, text]);
+            assert_nothing_left(&daemon);
+        }
+    }
+}
+
+/// The VF count of a GPU cannot change under a tenant, and asking for it keeps nobody waiting.
+#[test]
+fn another_vf_count_is_refused_while_a_slice_exists() {
+    let sim = SimGpu::find(Model::Sim);
+    let daemon = Daemon::start();
+    let id = daemon.create(&format!("vf-8 --gpu {} --owner tenant", sim.address)).remove(0);
+    daemon.ctl(&format!("create vf-2 --gpu {}", sim.address)).fails_with(&[&sim.address, "vf-8"]);
+    assert_eq!(sim.read("sriov_numvfs"), "8");
+    daemon.ok(&format!("destroy --release {id}"));
+    let id = daemon.create(&format!("vf-2 --gpu {}", sim.address)).remove(0);
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
+/// One GPU's kernel takes its time; the others and the API do not wait for it.
+#[test]
+fn a_slow_gpu_keeps_nobody_else_waiting() {
+    let (sim, other) = (SimGpu::find(Model::Sim), SimGpu::find(Model::Simmdev));
+    let daemon = Daemon::start();
+    let _knob = sim.set("create_ms", "20000", "0");
+    let mut slow = daemon.vgpuctl();
+    let mut slow = slow.args(["create", "vf-8", "--gpu", &sim.address]).spawn().unwrap();
+    support::wait_for("the slow creation to begin", MINUTE, || {
+        daemon.ok("slices").contains("creating").then_some(())
+    });
+    let quick = daemon.create(&format!("simgpu_mdev-small --gpu {} --count 2", other.address));
+    assert!(slow.try_wait().unwrap().is_none(), "the slow one is still at it");
+    daemon.ok(&format!("destroy {}", quick.join(" ")));
+    assert!(slow.wait().unwrap().success());
+    let slices = daemon.json("slices");
+    let id = slices["slices"][0]["id"].as_str().unwrap();
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn a_gpu_unplugged_in_the_middle_of_a_creation_is_an_error_and_nothing_stays() {
+    let sim = SimGpu::find(Model::Sim);
+    let daemon = Daemon::start();
+    {
+        let _knob = sim.set("create_ms", "3000", "0");
+        let mut create = daemon.vgpuctl();
+        let create = create.args(["create", "vf-8", "--gpu", &sim.address]).spawn().unwrap();
+        support::wait_for("the creation to begin", MINUTE, || {
+            daemon.ok("slices").contains("creating").then_some(())
+        });
+        sim.turn("unplug", "pf");
+        let output = create.wait_with_output().unwrap();
+        assert!(!output.status.success());
+    }
+    sim.turn("unplug", "none");
+    support::wait_for("the GPU to be back", MINUTE, || {
+        daemon.json("gpus").to_string().contains(&sim.address).then_some(())
+    });
+    for slice in daemon.json("slices")["slices"].as_array().unwrap() {
+        daemon.ok(&format!("destroy {}", slice["id"].as_str().unwrap()));
+    }
+    let id = daemon.create(&format!("vf-8 --gpu {}", sim.address)).remove(0);
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
+/// A slice whose reset fails could carry the last tenant's data: it never goes to another.
+#[test]
+fn a_reset_that_fails_puts_the_slice_into_quarantine() {
+    let sim = SimGpu::find(Model::Sim);
+    let daemon = Daemon::start();
+    let id = daemon.create(&format!("vf-8 --gpu {} --owner tenant-a", sim.address)).remove(0);
+    let knob = sim.set("flr", "fail-fast", "clear");
+    daemon.ctl(&format!("release {id}")).fails_with(&[&id]);
+    assert_eq!(daemon.phase(&id), "quarantined");
+    daemon.ctl(&format!("lease {id} --owner tenant-b")).fails_with(&[&id, "quarantine"]);
+    drop(knob);
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn a_missing_vfio_driver_is_named_with_its_module() {
+    let sim = SimGpu::find(Model::Sim);
+    let daemon = Daemon::start();
+    let block = "/etc/modprobe.d/blocked.conf";
+    fs::create_dir_all("/etc/modprobe.d").unwrap();
+    fs::write(block, "install vfio-pci /bin/false\ninstall vfio_pci /bin/false\n").unwrap();
+    Output::of(Command::new("rmmod").arg("vfio_pci")).success();
+    daemon.ctl(&format!("create vf-8 --gpu {}", sim.address)).fails_with(&["vfio-pci", "modprobe"]);
+    assert_nothing_left(&daemon);
+    fs::remove_file(block).unwrap();
+    Output::of(Command::new("modprobe").arg("vfio-pci")).success();
+    let id = daemon.create(&format!("vf-8 --gpu {}", sim.address)).remove(0);
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn vgpud_says_when_it_is_not_root() {
+    let daemon = Daemon::prepared("");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program("vgpud"));
+    Output::of(command.arg("--config").arg(daemon.settings())).fails_with(&["root"]);
+}
+
+#[test]
+fn a_typo_in_the_settings_is_named_with_its_line_and_the_nearest_key() {
+    let daemon = Daemon::prepared("[timeouts]\nrelaese = \"3s\"");
+    let line =
+        fs::read_to_string(daemon.settings()).unwrap().lines().position(|line| line.starts_with("relaese"));
+    let line = (line.unwrap() + 1).to_string();
+    Output::of(&mut daemon.vgpud()).fails_with(&["relaese", "release", "vgpud.toml", &line]);
+}
+
+#[test]
+fn vgpuctl_says_how_to_start_vgpud() {
+    let daemon = Daemon::prepared("");
+    daemon.ctl("gpus").fails_with(&[daemon.socket().to_str().unwrap(), "systemctl start vgpud"]);
+}

@@ -1,0 +1,41 @@
+//! Which host each suite of lab tests runs on. A suite is one file in `tests/e2e`.
+
+use std::time::Duration;
+use vgpud_lab::{HostSpec, VfioFlavour};
+
+/// One test binary on one host.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// The test target.
+    pub target: &'static str,
+    pub host: HostSpec,
+    /// For all its tests together.
+    pub deadline: Duration,
+}
+
+impl Suite {
+    fn new(target: &'static str, host: HostSpec, minutes: u64) -> Self {
+        Self { target, host, deadline: Duration::from_secs(60 * minutes) }
+    }
+
+    /// `lifecycle on debian VFIO`.
+    pub fn place(&self) -> String {
+        let iommu = if self.host.iommu == vgpud_lab::Iommu::Off { ", no IOMMU" } else { "" };
+        format!("{} on {} VFIO{iommu}", self.target, self.host.vfio)
+    }
+}
+
+/// All suites, the long ones first so that two hosts at once end together.
+pub fn all() -> Vec<Suite> {
+    let debian = || HostSpec::new(VfioFlavour::Debian);
+    let cdev = || HostSpec::new(VfioFlavour::Cdev);
+    vec![
+        Suite::new("many", cdev().gpus(["sim", "simmdev"]), 20),
+        Suite::new("micro_vm", debian().gpus(["mi300x", "simmdev"]), 15),
+        Suite::new("micro_vm", cdev().gpus(["mi300x", "simmdev"]), 15),
+        Suite::new("daemon", debian().gpus(["mi300x", "simmdev"]), 15),
+        Suite::new("trouble", debian().gpus(["mi300x", "sim", "simmdev", "rtx5070", "b580"]), 15),
+        Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
+        Suite::new("no_iommu", debian().gpus(["mi300x", "simmdev"]).without_iommu(), 10),
+    ]
+}

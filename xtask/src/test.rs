@@ -1,0 +1,144 @@
+//! `./x test`: every test, on this machine and in the lab.
+
+use crate::{
+    cargo::{self, Executable, Profile},
+    suites::{self, Suite},
+    tally::Tally,
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, ExitCode, Stdio},
+    sync::{Mutex, PoisonError, mpsc},
+    time::Instant,
+};
+use vgpud_lab::{Lab, Progress, run_test_binary};
+
+/// Lab hosts at once: each has one virtual CPU and keeps one core busy.
+const HOSTS_AT_ONCE: usize = 2;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+    /// Leave out the tests that run inside the lab host
+    #[arg(long)]
+    no_lab: bool,
+    /// Only this suite of lab tests, a file of tests/e2e; nothing else
+    #[arg(long, value_name = "NAME", conflicts_with = "no_lab")]
+    suite: Option<String>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let begun = Instant::now();
+    let mut tally = Tally::default();
+    if arguments.suite.is_none() {
+        tally.add(on_this_machine(&arguments.filter)?);
+    }
+    if !arguments.no_lab {
+        tally.add(in_the_lab(arguments)?);
+    }
+    println!("\ntests took {} s", begun.elapsed().as_secs());
+    println!("{tally}");
+    if tally.passed == 0 && tally.failed.is_empty() {
+        bail!("no test ran; does any name contain {:?}?", arguments.filter);
+    }
+    Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Unit, fake-host and process tests, and the examples in the documentation.
+fn on_this_machine(filter: &str) -> Result<Tally> {
+    let mut command = cargo::cargo(&["test", "--workspace", "--no-fail-fast", "--color=never"]);
+    command.args(["--", filter]).stdout(Stdio::piped());
+    let mut child = command.spawn().context("Cannot start cargo test")?;
+    let stdout = child.stdout.take().context("cargo test has no output")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("Cannot read what cargo test prints")?;
+        println!("{line}");
+        tally.read("this machine", &line);
+    }
+    let status = child.wait().context("Cannot wait for cargo test")?;
+    if !status.success() && tally.failed.is_empty() {
+        // It did not compile, or a test binary died.
+        tally.fail("this machine", &format!("cargo test ({status})"));
+    }
+    Ok(tally)
+}
+
+fn in_the_lab(arguments: &Arguments) -> Result<Tally> {
+    let tests = cargo::lab_tests()?;
+    let mut wanted = Vec::new();
+    for suite in suites::all() {
+        if arguments.suite.as_ref().is_some_and(|name| name != suite.target) {
+            continue;
+        }
+        let test = tests.iter().find(|test| test.name == suite.target);
+        let test =
+            test.with_context(|| format!("There is no test target {} in tests/Cargo.toml", suite.target))?;
+        if has_tests(test, &arguments.filter)? {
+            wanted.push((suite, test.clone()));
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(Tally::default());
+    }
+    let programs = cargo::programs(Profile::Dev)?;
+    let lab = Lab::prepare(Progress::detect())?;
+    let (sender, receiver) = mpsc::channel();
+    let queue = Mutex::new(wanted.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..HOSTS_AT_ONCE {
+            let (sender, queue, lab, programs) = (sender.clone(), &queue, &lab, &programs);
+            scope.spawn(move || {
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                while let Some((suite, test)) = next() {
+                    // The receiver outlives this scope.
+                    let _ = sender.send(run_suite(lab, &suite, &test, programs, &arguments.filter));
+                }
+            });
+        }
+    });
+    drop(sender);
+    let mut tally = Tally::default();
+    receiver.into_iter().for_each(|suite| tally.add(suite));
+    Ok(tally)
+}
+
+/// Whether a test's name contains the filter, which spares a boot where none does.
+fn has_tests(test: &Executable, filter: &str) -> Result<bool> {
+    let output = Command::new(&test.path)
+        .args(["--list", "--format=terse", filter])
+        .output()
+        .with_context(|| format!("Cannot list the tests of {}", test.path.display()))?;
+    Ok(!output.stdout.is_empty())
+}
+
+fn run_suite(lab: &Lab, suite: &Suite, test: &Executable, programs: &[Executable], filter: &str) -> Tally {
+    let place = suite.place();
+    let mut tally = Tally::default();
+    let result = (|| {
+        // Two hosts at once write to this terminal: whole lines with their place, no spinner.
+        let host = lab.boot_with(&suite.host, Progress::Lines)?;
+        for program in programs {
+            host.install(&program.path)?;
+        }
+        let report = run_test_binary(&host, &test.path, filter, suite.deadline, |_, line| {
+            println!("[{place}] {line}");
+            tally.read(&place, line);
+        })?;
+        if !report.success() && tally.failed.is_empty() {
+            let name =
+                report.unfinished.unwrap_or_else(|| format!("the test binary ended with {}", report.code));
+            tally.fail(&place, &name);
+        }
+        host.shutdown()?;
+        Ok::<_, vgpud_lab::Error>(())
+    })();
+    if let Err(error) = result {
+        println!("[{place}] {:#}", anyhow::Error::from(error));
+        tally.fail(&place, "the lab host");
+    }
+    tally
+}
