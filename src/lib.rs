@@ -9,5 +9,6 @@ pub mod api {
     tonic::include_proto!("vgpud.v1");
 }
 
+pub mod cli;
 pub mod engine;
 pub mod ledger;

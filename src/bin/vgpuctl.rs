@@ -1,1 +1,7 @@
-fn main() {}
+//! The command line of vgpud.
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    vgpud::cli::main()
+}

@@ -23,7 +23,6 @@ use nix::unistd::Pid;
 use crate::accelerator::Accelerator;
 use crate::command::tied;
 use crate::error::{Error, Result};
-use crate::run_folder::RunFolder;
 use crate::spec::{Console, HostSpec, Iommu};
 
 /// MiB of RAM of the machine; its kernel uses what lies below [`MEMORY_END_GIB`].
@@ -38,6 +37,14 @@ pub(crate) struct Images<'a> {
     pub disk: PathBuf,
     /// The folder that `tests/lab/build/layer.sh` filled.
     pub layer: &'a Path,
+}
+
+/// The files of one run.
+#[derive(Debug)]
+pub(crate) struct RunFiles {
+    pub share: PathBuf,
+    pub socket: PathBuf,
+    pub console: PathBuf,
 }
 
 /// The lab's QEMU, without arguments of a machine.
@@ -61,7 +68,7 @@ pub(crate) fn program(root: &Path) -> Command {
 /// The whole command line of a host.
 pub(crate) fn host(
     images: &Images<'_>,
-    run: &RunFolder,
+    run: &RunFiles,
     spec: &HostSpec,
     modules: &str,
     accelerator: &Accelerator,

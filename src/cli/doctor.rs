@@ -1,0 +1,22 @@
+//! `vgpuctl doctor`.
+
+use super::{document::Checks, error::Error, exit::Exit, session::Session};
+use clap::Args;
+
+/// Check whether this host is ready; each failed check says how to mend it
+///
+/// Reads only, and needs no vgpud. Exits with 1 where a check failed.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  vgpuctl doctor")]
+pub struct DoctorArgs {}
+
+/// Checks the host.
+///
+/// # Errors
+/// Where the settings are wrong or stdout cannot be written.
+pub fn execute(session: &Session, DoctorArgs {}: DoctorArgs) -> Result<Exit, Error> {
+    let checks = Checks::new(vgpud_vmm::doctor::examine(session.host(), session.settings()?));
+    session.print(&checks)?;
+    session.note(&checks.summary());
+    Ok(if checks.is_ready() { Exit::Success } else { Exit::Negative })
+}

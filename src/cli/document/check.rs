@@ -1,0 +1,137 @@
+//! The verdict of `doctor`.
+
+use crate::cli::{
+    output::Document,
+    table::{Align, Field, Grid, Tone},
+};
+use serde::Serialize;
+use vgpud_vmm::doctor;
+
+#[derive(Debug, Serialize)]
+pub struct Checks {
+    /// No check failed.
+    ready: bool,
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: String,
+    verdict: Verdict,
+    /// What was found.
+    found: String,
+    /// How to mend it.
+    mend: Option<String>,
+    /// Why it could not be checked.
+    skipped: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Pass,
+    Warn,
+    Fail,
+    Skip,
+}
+
+impl Checks {
+    pub fn new(checks: Vec<doctor::Check>) -> Self {
+        let checks: Vec<Check> = checks.into_iter().map(Check::from).collect();
+        Self { ready: checks.iter().all(|check| check.verdict != Verdict::Fail), checks }
+    }
+
+    pub const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// How many of each verdict, in a line.
+    pub fn summary(&self) -> String {
+        let count = |verdict| self.checks.iter().filter(|check| check.verdict == verdict).count();
+        format!(
+            "{} passed, {} with a warning, {} failed, {} not checked",
+            count(Verdict::Pass),
+            count(Verdict::Warn),
+            count(Verdict::Fail),
+            count(Verdict::Skip)
+        )
+    }
+}
+
+impl From<doctor::Check> for Check {
+    fn from(check: doctor::Check) -> Self {
+        let (verdict, mend, skipped) = match check.verdict {
+            doctor::Verdict::Pass => (Verdict::Pass, None, None),
+            doctor::Verdict::Warn { mend } => (Verdict::Warn, Some(mend), None),
+            doctor::Verdict::Fail { mend } => (Verdict::Fail, Some(mend), None),
+            doctor::Verdict::Skip { reason } => (Verdict::Skip, None, Some(reason)),
+        };
+        Self { name: check.name.to_string(), verdict, found: check.found, mend, skipped }
+    }
+}
+
+impl Verdict {
+    fn field(self) -> Field {
+        match self {
+            Self::Pass => "ok".into(),
+            Self::Warn => Field::toned("warning", Tone::Warning),
+            Self::Fail => Field::toned("FAILED", Tone::Alarm),
+            Self::Skip => "skipped".into(),
+        }
+    }
+}
+
+impl Document for Checks {
+    fn text(&self) -> String {
+        let mut grid = Grid::new(&[("CHECK", Align::Left), ("RESULT", Align::Left), ("FOUND", Align::Left)]);
+        for check in &self.checks {
+            let mend = check.mend.as_ref().map(|mend| format!("to mend: {mend}"));
+            let told = [Some(check.found.clone()), mend, check.skipped.clone()];
+            let told: Vec<String> = told.into_iter().flatten().filter(|line| !line.is_empty()).collect();
+            grid.row([Field::from(&check.name), check.verdict.field(), told.join("\n").into()]);
+        }
+        grid.render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use doctor::Verdict::{Fail, Pass, Skip, Warn};
+
+    fn checks() -> Checks {
+        let check = |name, found: &str, verdict| doctor::Check { name, found: found.to_owned(), verdict };
+        Checks::new(vec![
+            check("kvm", "KVM works", Pass),
+            check("memory-lock", "8MiB may be locked", Warn { mend: "ulimit -l unlimited".to_owned() }),
+            check("iommu", "No IOMMU group", Fail { mend: "boot with intel_iommu=on".to_owned() }),
+            check("groups", "", Skip { reason: "there is no IOMMU".to_owned() }),
+        ])
+    }
+
+    #[test]
+    fn every_check_is_told_with_its_way_out() {
+        let expected = "\
+CHECK        RESULT   FOUND
+kvm          ok       KVM works
+memory-lock  warning  8MiB may be locked
+                      to mend: ulimit -l unlimited
+iommu        FAILED   No IOMMU group
+                      to mend: boot with intel_iommu=on
+groups       skipped  there is no IOMMU";
+        assert_eq!(checks().text(), expected);
+        assert_eq!(checks().summary(), "1 passed, 1 with a warning, 1 failed, 1 not checked");
+        assert!(!checks().is_ready());
+    }
+
+    #[test]
+    fn the_json_of_a_failed_check_has_every_field() {
+        let json = serde_json::to_value(checks()).unwrap();
+        assert_eq!(json["ready"], false);
+        let expected = serde_json::json!({
+            "name": "iommu", "verdict": "fail", "found": "No IOMMU group",
+            "mend": "boot with intel_iommu=on", "skipped": null,
+        });
+        assert_eq!(json["checks"][2], expected);
+    }
+}

@@ -1,0 +1,84 @@
+//! What `create --dry-run` would do.
+
+use crate::{
+    api,
+    cli::{
+        output::Document,
+        table::{Align, Field, Grid},
+    },
+};
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub struct DryRun {
+    plan: Plan,
+}
+
+#[derive(Debug, Serialize)]
+struct Plan {
+    slices: Vec<PlannedSlice>,
+    /// Every GPU and the verdict on it.
+    considered: Vec<Consideration>,
+    /// What would be done, in order.
+    effects: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlannedSlice {
+    gpu: String,
+    mechanism: String,
+    profile: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Consideration {
+    gpu: String,
+    chosen: bool,
+    reason: String,
+}
+
+impl DryRun {
+    pub fn new(plan: api::Plan) -> Self {
+        let slices = plan.slices.into_iter().map(|slice| PlannedSlice {
+            gpu: slice.gpu,
+            mechanism: slice.mechanism,
+            profile: slice.profile,
+        });
+        let considered = plan.considered.into_iter().map(|one| Consideration {
+            gpu: one.gpu,
+            chosen: one.chosen,
+            reason: one.reason,
+        });
+        Self {
+            plan: Plan { slices: slices.collect(), considered: considered.collect(), effects: plan.effects },
+        }
+    }
+}
+
+impl Document for DryRun {
+    fn text(&self) -> String {
+        let Plan { slices, considered, effects } = &self.plan;
+        let mut planned =
+            Grid::new(&[("GPU", Align::Left), ("PROFILE", Align::Left), ("CUT BY", Align::Left)]);
+        for slice in slices {
+            planned.row([Field::from(&slice.gpu), (&slice.profile).into(), (&slice.mechanism).into()]);
+        }
+        let mut verdicts = Grid::new(&[("GPU", Align::Left), ("CHOSEN", Align::Left), ("WHY", Align::Left)]);
+        for one in considered {
+            let chosen = if one.chosen { "yes" } else { "no" };
+            verdicts.row([Field::from(&one.gpu), chosen.into(), (&one.reason).into()]);
+        }
+        let steps: Vec<String> =
+            effects.iter().zip(1..).map(|(effect, number)| format!("{number:>3}. {effect}")).collect();
+        [
+            ("Slices that would be created", planned.render()),
+            ("GPUs considered", verdicts.render()),
+            ("Steps", steps.join("\n")),
+        ]
+        .into_iter()
+        .filter(|(_, body)| !body.is_empty())
+        .map(|(title, body)| format!("{title}:\n{body}"))
+        .collect::<Vec<_>>()
+        .join("\n\n")
+    }
+}

@@ -1,0 +1,85 @@
+//! Sizes that can be created.
+
+use super::percent;
+use crate::{
+    api,
+    cli::{
+        output::Document,
+        table::{Align, Field, Grid, compute, memory},
+    },
+};
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub struct Profiles {
+    profiles: Vec<Profile>,
+}
+
+#[derive(Debug, Serialize)]
+struct Profile {
+    gpu: String,
+    mechanism: String,
+    name: String,
+    memory_bytes: Option<u64>,
+    compute_percent: Option<f64>,
+    /// Instances that the GPU could hold when empty.
+    capacity: u32,
+    /// Instances that can be created now.
+    available: u32,
+    /// Why none is available now.
+    unavailable: Option<String>,
+    #[serde(skip)]
+    compute_hundredths: Option<u32>,
+}
+
+impl Profiles {
+    pub fn new(profiles: Vec<api::Profile>) -> Self {
+        let profiles = profiles
+            .into_iter()
+            .map(|profile| Profile {
+                gpu: profile.gpu,
+                mechanism: profile.mechanism,
+                name: profile.name,
+                memory_bytes: profile.memory_bytes,
+                compute_percent: percent(profile.compute_hundredths),
+                capacity: profile.capacity,
+                available: profile.available,
+                unavailable: profile.unavailable,
+                compute_hundredths: profile.compute_hundredths,
+            })
+            .collect();
+        Self { profiles }
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.profiles.is_empty()
+    }
+}
+
+impl Document for Profiles {
+    fn text(&self) -> String {
+        let mut grid = Grid::new(&[
+            ("GPU", Align::Left),
+            ("PROFILE", Align::Left),
+            ("CUT BY", Align::Left),
+            ("MEMORY", Align::Right),
+            ("COMPUTE", Align::Right),
+            ("AVAILABLE", Align::Right),
+            ("CAPACITY", Align::Right),
+            ("NOTE", Align::Left),
+        ]);
+        for profile in &self.profiles {
+            grid.row([
+                Field::from(&profile.gpu),
+                (&profile.name).into(),
+                (&profile.mechanism).into(),
+                memory(profile.memory_bytes).into(),
+                compute(profile.compute_hundredths).into(),
+                profile.available.into(),
+                profile.capacity.into(),
+                profile.unavailable.clone().unwrap_or_default().into(),
+            ]);
+        }
+        grid.render()
+    }
+}

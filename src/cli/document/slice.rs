@@ -1,0 +1,283 @@
+//! Slices and their leases.
+
+use super::{percent, time};
+use crate::{
+    api,
+    cli::{
+        error::Report,
+        output::Document,
+        table::{Align, Field, Grid, Tone, compute, facts, memory, or_none},
+    },
+};
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Debug, Serialize)]
+pub struct Slices {
+    slices: Vec<Slice>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct OneSlice {
+    slice: Slice,
+    #[serde(skip)]
+    form: Form,
+}
+
+/// How much of one slice people see; programs always see all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Facts,
+    Row,
+}
+
+/// One slice.
+#[derive(Debug, Serialize)]
+pub struct Slice {
+    pub id: String,
+    gpu: String,
+    mechanism: String,
+    profile: String,
+    phase: PhaseWord,
+    /// A VF's PCI address.
+    pub address: Option<String>,
+    pub mdev_uuid: Option<String>,
+    memory_bytes: Option<u64>,
+    compute_percent: Option<f64>,
+    lease: Option<Lease>,
+    quarantine_reason: Option<String>,
+    /// Grows with each lease.
+    generation: u64,
+    created_unix_ms: u64,
+    sysfs_path: Option<String>,
+    iommu_group: Option<u32>,
+    group_node: Option<String>,
+    cdev_node: Option<String>,
+    #[serde(skip)]
+    compute_hundredths: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct Lease {
+    owner: String,
+    since_unix_ms: u64,
+    /// The VFIO node handed over.
+    node: Option<String>,
+    cdi_device: Option<String>,
+    /// The process whose end ends the lease.
+    holder_pid: Option<u32>,
+}
+
+/// A phase as people and programs read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PhaseWord {
+    Planned,
+    Creating,
+    Ready,
+    Leased,
+    Releasing,
+    Scrubbing,
+    Destroying,
+    Quarantined,
+    Gone,
+    /// A phase that this vgpuctl does not know: vgpud is newer.
+    Unknown,
+}
+
+impl PhaseWord {
+    /// From the number on the wire.
+    #[must_use]
+    pub fn of(number: i32) -> Self {
+        match api::Phase::try_from(number) {
+            Ok(api::Phase::Planned) => Self::Planned,
+            Ok(api::Phase::Creating) => Self::Creating,
+            Ok(api::Phase::Ready) => Self::Ready,
+            Ok(api::Phase::Leased) => Self::Leased,
+            Ok(api::Phase::Releasing) => Self::Releasing,
+            Ok(api::Phase::Scrubbing) => Self::Scrubbing,
+            Ok(api::Phase::Destroying) => Self::Destroying,
+            Ok(api::Phase::Quarantined) => Self::Quarantined,
+            Ok(api::Phase::Gone) => Self::Gone,
+            Ok(api::Phase::Unspecified) | Err(_) => Self::Unknown,
+        }
+    }
+
+    /// Whether a slice that was asked for has come to where its user wants it.
+    #[must_use]
+    pub const fn is_ready(self) -> bool {
+        matches!(self, Self::Ready | Self::Leased)
+    }
+}
+
+impl fmt::Display for PhaseWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Planned => "planned",
+            Self::Creating => "creating",
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Releasing => "releasing",
+            Self::Scrubbing => "scrubbing",
+            Self::Destroying => "destroying",
+            Self::Quarantined => "quarantined",
+            Self::Gone => "gone",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+impl From<api::Slice> for Slice {
+    fn from(slice: api::Slice) -> Self {
+        Self {
+            id: slice.id,
+            gpu: slice.gpu,
+            mechanism: slice.mechanism,
+            profile: slice.profile,
+            phase: PhaseWord::of(slice.phase),
+            address: slice.address,
+            mdev_uuid: slice.mdev_uuid,
+            memory_bytes: slice.memory_bytes,
+            compute_percent: percent(slice.compute_hundredths),
+            lease: slice.lease.map(|lease| Lease {
+                owner: lease.owner,
+                since_unix_ms: lease.since_unix_ms,
+                node: lease.node,
+                cdi_device: lease.cdi_device,
+                holder_pid: lease.holder.map(|holder| holder.pid),
+            }),
+            quarantine_reason: slice.quarantine_reason,
+            generation: slice.generation,
+            created_unix_ms: slice.created_unix_ms,
+            sysfs_path: slice.sysfs_path,
+            iommu_group: slice.iommu_group,
+            group_node: slice.group_node,
+            cdev_node: slice.cdev_node,
+            compute_hundredths: slice.compute_hundredths,
+        }
+    }
+}
+
+impl Slice {
+    const fn tone(&self) -> Tone {
+        match self.phase {
+            PhaseWord::Quarantined => Tone::Alarm,
+            PhaseWord::Unknown => Tone::Warning,
+            PhaseWord::Planned
+            | PhaseWord::Creating
+            | PhaseWord::Ready
+            | PhaseWord::Leased
+            | PhaseWord::Releasing
+            | PhaseWord::Scrubbing
+            | PhaseWord::Destroying
+            | PhaseWord::Gone => Tone::Calm,
+        }
+    }
+}
+
+impl Slices {
+    pub fn new(slices: Vec<api::Slice>) -> Self {
+        Self { slices: slices.into_iter().map(Slice::from).collect() }
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.slices.is_empty()
+    }
+}
+
+impl Document for Slices {
+    fn text(&self) -> String {
+        table(&self.slices)
+    }
+}
+
+fn table<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> String {
+    let mut grid = Grid::new(&[
+        ("SLICE", Align::Left),
+        ("GPU", Align::Left),
+        ("PROFILE", Align::Left),
+        ("MEMORY", Align::Right),
+        ("COMPUTE", Align::Right),
+        ("PHASE", Align::Left),
+        ("OWNER", Align::Left),
+        ("NOTE", Align::Left),
+    ]);
+    for slice in slices {
+        grid.row([
+            Field::from(&slice.id),
+            (&slice.gpu).into(),
+            (&slice.profile).into(),
+            memory(slice.memory_bytes).into(),
+            compute(slice.compute_hundredths).into(),
+            Field::toned(slice.phase.to_string(), slice.tone()),
+            or_none(slice.lease.as_ref().map(|lease| &lease.owner)),
+            slice.quarantine_reason.clone().unwrap_or_default().into(),
+        ]);
+    }
+    grid.render()
+}
+
+impl OneSlice {
+    /// With everything that is known of it.
+    pub fn facts(slice: api::Slice) -> Self {
+        Self { slice: slice.into(), form: Form::Facts }
+    }
+
+    /// As in the list of slices.
+    pub fn row(slice: api::Slice) -> Self {
+        Self { slice: slice.into(), form: Form::Row }
+    }
+}
+
+impl Document for OneSlice {
+    fn text(&self) -> String {
+        let slice = &self.slice;
+        if self.form == Form::Row {
+            return table([slice]);
+        }
+        let lease = slice.lease.as_ref();
+        facts(&[
+            ("slice", Some(slice.id.clone())),
+            ("GPU", Some(slice.gpu.clone())),
+            ("cut by", Some(slice.mechanism.clone())),
+            ("profile", Some(slice.profile.clone())),
+            ("memory", slice.memory_bytes.map(|bytes| memory(Some(bytes)))),
+            ("compute", slice.compute_hundredths.map(|share| compute(Some(share)))),
+            ("phase", Some(slice.phase.to_string())),
+            ("quarantined", slice.quarantine_reason.clone()),
+            ("address", slice.address.clone()),
+            ("mdev", slice.mdev_uuid.clone()),
+            ("IOMMU group", slice.iommu_group.map(|group| group.to_string())),
+            ("group node", slice.group_node.clone()),
+            ("cdev node", slice.cdev_node.clone()),
+            ("sysfs", slice.sysfs_path.clone()),
+            ("created", Some(time(slice.created_unix_ms))),
+            ("leases so far", Some(slice.generation.to_string())),
+            ("owner", lease.map(|lease| lease.owner.clone())),
+            ("leased since", lease.map(|lease| time(lease.since_unix_ms))),
+            ("node handed over", lease.and_then(|lease| lease.node.clone())),
+            ("CDI device", lease.and_then(|lease| lease.cdi_device.clone())),
+            ("ends with process", lease.and_then(|lease| lease.holder_pid).map(|pid| pid.to_string())),
+        ])
+    }
+}
+
+/// What `destroy` did.
+#[derive(Debug, Default, Serialize)]
+pub struct Destroyed {
+    pub destroyed: Vec<String>,
+    pub failed: Vec<Undestroyed>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Undestroyed {
+    pub id: String,
+    pub error: Report,
+}
+
+impl Document for Destroyed {
+    /// Nothing: what happened was told slice by slice.
+    fn text(&self) -> String {
+        String::new()
+    }
+}

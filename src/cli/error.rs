@@ -1,0 +1,270 @@
+//! What can go wrong in vgpuctl, and how it is told: `error: …` with its chain of causes, or one
+//! JSON object. The one place that maps failures to exit codes.
+
+use super::{
+    args::OutputFormat,
+    connection::ConnectError,
+    exit::Exit,
+    output::{self, Document},
+    run::RunError,
+};
+use crate::api;
+use prost::Message as _;
+use serde::Serialize;
+use std::{error::Error as _, io, io::Write as _, time::Duration};
+use tonic::Code;
+
+/// A failure of one command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("{}", .0.failure.message)]
+    Daemon(Box<DaemonError>),
+    #[error(
+        "vgpud did not answer within {} while it was asked to {asked}; it may still do so: see `vgpuctl events`",
+        humantime::format_duration(*.waited)
+    )]
+    Silent { asked: &'static str, waited: Duration },
+    #[error(
+        "vgpud ended its answer before it was complete (asked to {asked}); look at `vgpuctl slices` and its log"
+    )]
+    Incomplete { asked: &'static str },
+    #[error("vgpud ended the stream of events after number {last}; it stopped or was restarted")]
+    EventsEnded { last: u64 },
+    #[error("There is no {what} {name:?}; {list}")]
+    NoSuch { what: &'static str, name: String, list: &'static str, hint: Option<String> },
+    #[error("Cannot write the output")]
+    Output(#[source] io::Error),
+    #[error("Cannot turn the answer into JSON")]
+    Json(#[source] serde_json::Error),
+    #[error("Cannot start the program's event loop")]
+    Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// A refusal or failure that vgpud reported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DaemonError {
+    pub code: Code,
+    pub failure: api::Failure,
+    pub hint: Option<String>,
+}
+
+/// An error as programs read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// A stable word: vgpud's own, such as `NO_CAPACITY`, or one of this program.
+    pub reason: String,
+    pub message: String,
+    /// From the outermost.
+    pub causes: Vec<String>,
+    pub hint: Option<String>,
+    pub exit_code: u8,
+}
+
+#[derive(Serialize)]
+struct ErrorDocument<'a> {
+    error: &'a Report,
+}
+
+impl From<tonic::Status> for Error {
+    fn from(status: tonic::Status) -> Self {
+        Self::Daemon(Box::new(DaemonError::from_status(&status)))
+    }
+}
+
+impl DaemonError {
+    /// Reads the [`api::Failure`] in the status's details; without one (a broken connection, a
+    /// program that is no vgpud) the status speaks for itself.
+    fn from_status(status: &tonic::Status) -> Self {
+        let told = (!status.details().is_empty()).then(|| api::Failure::decode(status.details()).ok());
+        let failure = told.flatten().filter(|failure| !failure.message.is_empty());
+        let failure = failure.unwrap_or_else(|| api::Failure {
+            reason: reason_of(status.code()).to_owned(),
+            message: plain_message(status),
+            causes: chain(status.source()),
+        });
+        Self { code: status.code(), failure, hint: None }
+    }
+}
+
+fn plain_message(status: &tonic::Status) -> String {
+    if status.message().is_empty() {
+        return format!("vgpud answered {:?} and said nothing more; its log has the reason", status.code());
+    }
+    status.message().to_owned()
+}
+
+fn chain(mut source: Option<&(dyn std::error::Error + 'static)>) -> Vec<String> {
+    let mut causes = Vec::new();
+    while let Some(error) = source {
+        causes.push(error.to_string());
+        source = error.source();
+    }
+    causes
+}
+
+/// A request that would succeed in another state is a negative answer; the rest is an error.
+const fn exit_of(code: Code) -> Exit {
+    match code {
+        Code::Ok => Exit::Success,
+        Code::FailedPrecondition | Code::ResourceExhausted | Code::AlreadyExists | Code::Aborted => {
+            Exit::Negative
+        }
+        Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::PermissionDenied
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => Exit::Trouble,
+    }
+}
+
+const fn reason_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+impl Error {
+    /// Whether vgpud says that something named in the request does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Daemon(daemon) if daemon.code == Code::NotFound)
+    }
+
+    /// The same failure with a way out, unless its text names that already.
+    #[must_use]
+    pub fn with_hint(mut self, hint: Option<String>) -> Self {
+        if let Self::Daemon(daemon) = &mut self {
+            daemon.hint = hint.or_else(|| daemon.hint.take());
+        }
+        self
+    }
+
+    /// The exit code of a command that ends with this.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Daemon(daemon) => exit_of(daemon.code),
+            Self::Run(error) => error.exit(),
+            Self::Connect(_)
+            | Self::Silent { .. }
+            | Self::Incomplete { .. }
+            | Self::EventsEnded { .. }
+            | Self::NoSuch { .. }
+            | Self::Output(_)
+            | Self::Json(_)
+            | Self::Runtime(_) => Exit::Trouble,
+        }
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::Daemon(daemon) => &daemon.failure.reason,
+            Self::Connect(error) => error.reason(),
+            Self::Silent { .. } => "NO_ANSWER",
+            Self::Incomplete { .. } => "INCOMPLETE_ANSWER",
+            Self::EventsEnded { .. } => "EVENTS_ENDED",
+            Self::NoSuch { .. } => "NOT_FOUND",
+            Self::Output(_) | Self::Json(_) => "OUTPUT",
+            Self::Runtime(_) => "RUNTIME",
+            Self::Run(error) => error.reason(),
+        }
+    }
+
+    /// The failure in the form of a report. `trouble`: the exit of a command that keeps the usual
+    /// codes for something else.
+    #[must_use]
+    pub fn to_report(&self, trouble: Option<Exit>) -> Report {
+        let (causes, hint) = match self {
+            Self::Daemon(daemon) => (daemon.failure.causes.clone(), daemon.hint.clone()),
+            Self::NoSuch { hint, .. } => (Vec::new(), hint.clone()),
+            Self::Connect(error) => (chain(self.source()), Some(error.hint())),
+            // What stands behind it is a failure with a report of its own.
+            Self::Run(RunError::NotBack { source, .. }) => {
+                let behind = source.to_report(None);
+                (std::iter::once(behind.message).chain(behind.causes).collect(), behind.hint)
+            }
+            Self::EventsEnded { last } => (Vec::new(), Some(format!("go on later with --after {last}"))),
+            Self::Silent { .. }
+            | Self::Incomplete { .. }
+            | Self::Output(_)
+            | Self::Json(_)
+            | Self::Runtime(_)
+            | Self::Run(_) => (chain(self.source()), None),
+        };
+        let exit_code = trouble.unwrap_or_else(|| self.exit()).code();
+        Report { reason: self.reason().to_owned(), message: self.to_string(), causes, hint, exit_code }
+    }
+}
+
+impl Report {
+    /// Lines for people, without a newline at the end.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("error: {}", indented(&self.message, "       "));
+        for cause in &self.causes {
+            text += &format!("\n  caused by: {}", indented(cause, "             "));
+        }
+        if let Some(hint) = &self.hint {
+            text += &format!("\n  hint: {}", indented(hint, "        "));
+        }
+        text
+    }
+}
+
+/// Keeps the lines of a message below one another (QEMU's own errors can have several).
+fn indented(message: &str, by: &str) -> String {
+    message.trim_end().replace('\n', &format!("\n{by}"))
+}
+
+/// Tells the failure and returns the exit that goes with it. A reader that left is no failure.
+pub fn report(error: &Error, format: OutputFormat, trouble: Option<Exit>) -> Exit {
+    if matches!(error, Error::Output(source) if source.kind() == io::ErrorKind::BrokenPipe) {
+        return Exit::Success;
+    }
+    tell(&error.to_report(trouble), format);
+    trouble.unwrap_or_else(|| error.exit())
+}
+
+/// Writes a report to stderr. Nobody can be told where stderr itself is gone.
+pub fn tell(report: &Report, format: OutputFormat) {
+    let text = match format {
+        OutputFormat::Table => report.text(),
+        OutputFormat::Json => {
+            output::json(&ErrorDocument { error: report }).unwrap_or_else(|_| report.text())
+        }
+    };
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+impl Document for ErrorDocument<'_> {
+    fn text(&self) -> String {
+        self.error.text()
+    }
+}

@@ -1,0 +1,99 @@
+//! What every command works with: the options, the host, the settings, vgpud.
+
+use super::{
+    args::{Globals, OutputFormat},
+    client::Client,
+    error::Error,
+    output::{self, Document},
+};
+use std::{
+    cell::OnceCell,
+    io::{self, Write as _},
+    path::PathBuf,
+};
+use vgpud_config::Settings;
+use vgpud_mdev::Host;
+
+/// One run of vgpuctl.
+#[derive(Debug)]
+pub struct Session {
+    globals: Globals,
+    host: Host,
+    settings: OnceCell<Settings>,
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(globals: Globals) -> Self {
+        let host = Host::new(&globals.root);
+        Self { globals, host, settings: OnceCell::new() }
+    }
+
+    #[must_use]
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    #[must_use]
+    pub const fn format(&self) -> OutputFormat {
+        self.globals.output
+    }
+
+    /// Whether lines for people belong on stderr. With JSON, only errors do.
+    #[must_use]
+    pub const fn has_notes(&self) -> bool {
+        !self.globals.quiet && matches!(self.globals.output, OutputFormat::Table)
+    }
+
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        self.globals.quiet
+    }
+
+    /// The settings of this host, read when they are first needed.
+    ///
+    /// # Errors
+    /// Where the settings file is wrong.
+    pub fn settings(&self) -> Result<&Settings, Error> {
+        if let Some(settings) = self.settings.get() {
+            return Ok(settings);
+        }
+        let settings = Settings::default();
+        Ok(self.settings.get_or_init(|| settings))
+    }
+
+    /// vgpud's socket.
+    ///
+    /// # Errors
+    /// As [`Self::settings`].
+    pub fn socket(&self) -> Result<PathBuf, Error> {
+        match &self.globals.socket {
+            Some(socket) => Ok(socket.clone()),
+            None => Ok(self.host.path(&self.settings()?.daemon.socket)),
+        }
+    }
+
+    /// Connects to vgpud.
+    ///
+    /// # Errors
+    /// Where it cannot be reached.
+    pub async fn connect(&self) -> Result<Client, Error> {
+        Client::connect(&self.socket()?, &self.settings()?.timeouts).await
+    }
+
+    /// Prints what the command was asked for.
+    ///
+    /// # Errors
+    /// Where stdout cannot be written.
+    pub fn print(&self, document: &impl Document) -> Result<(), Error> {
+        output::print(document, self.globals.output)
+    }
+
+    /// A line for people on stderr.
+    pub fn note(&self, text: &str) {
+        if self.has_notes() {
+            // Nobody can be told where stderr itself is gone.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+}

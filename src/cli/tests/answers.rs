@@ -1,0 +1,178 @@
+//! The host that the canned server plays: an SR-IOV GPU, a parent of mediated devices, and a GPU
+//! that cannot be cut.
+
+use vgpud::api;
+
+const GIB: u64 = 1 << 30;
+/// 2026-11-24T08:00:00Z.
+const MORNING: u64 = 1_795_507_200_000;
+
+pub fn gpus() -> Vec<api::Gpu> {
+    let group = |number, member: &str| Some(api::IommuGroup { number, members: vec![member.into()] });
+    vec![
+        api::Gpu {
+            address: "0000:41:00.0".into(),
+            id: "1002:74a1".into(),
+            vendor_name: Some("Advanced Micro Devices, Inc. [AMD/ATI]".into()),
+            device_name: Some("Aqua Vanjaram [Instinct MI300X]".into()),
+            class: 0x12_00_00,
+            numa_node: Some(0),
+            driver: Some("simgpu".into()),
+            iommu_group: group(14, "0000:41:00.0"),
+            reset_methods: vec!["flr".into(), "bus".into()],
+            mechanisms: vec!["sriov".into()],
+            mechanism: Some("sriov".into()),
+            vfs_total: Some(8),
+            vfs_enabled: Some(8),
+            slices: vec!["s17".into(), "s18".into()],
+            unusable: None,
+        },
+        api::Gpu {
+            address: "0000:81:00.0".into(),
+            id: "1234:0001".into(),
+            class: 0x03_00_00,
+            driver: Some("simgpu_mdev".into()),
+            iommu_group: group(20, "0000:81:00.0"),
+            mechanisms: vec!["mdev".into()],
+            slices: vec!["s19".into()],
+            ..api::Gpu::default()
+        },
+        api::Gpu {
+            address: "0000:c1:00.0".into(),
+            id: "8086:56c0".into(),
+            vendor_name: Some("Intel Corporation".into()),
+            device_name: Some("Data Center GPU Flex 170".into()),
+            class: 0x03_80_00,
+            numa_node: Some(1),
+            unusable: Some("It has no driver; load i915 or xe, which implement SR-IOV for it".into()),
+            ..api::Gpu::default()
+        },
+    ]
+}
+
+pub fn profiles() -> Vec<api::Profile> {
+    let sriov = |name: &str, count: u32, available, unavailable: Option<&str>| api::Profile {
+        gpu: "0000:41:00.0".into(),
+        mechanism: "sriov".into(),
+        name: name.into(),
+        memory_bytes: Some(192 * GIB / u64::from(count)),
+        compute_hundredths: Some(10_000 / count),
+        capacity: count,
+        available,
+        unavailable: unavailable.map(Into::into),
+    };
+    vec![
+        sriov("vf-1", 1, 0, Some("0000:41:00.0 is cut into vf-8 now; destroy s17, s18 first")),
+        sriov("vf-8", 8, 6, None),
+        api::Profile {
+            gpu: "0000:81:00.0".into(),
+            mechanism: "mdev".into(),
+            name: "simgpu_mdev-small".into(),
+            memory_bytes: Some(2 * GIB),
+            compute_hundredths: None,
+            capacity: 4,
+            available: 3,
+            unavailable: None,
+        },
+    ]
+}
+
+pub fn slices() -> Vec<api::Slice> {
+    let vf = |id: &str, function: u32| api::Slice {
+        id: id.into(),
+        gpu: "0000:41:00.0".into(),
+        mechanism: "sriov".into(),
+        profile: "vf-8".into(),
+        phase: api::Phase::Ready.into(),
+        address: Some(format!("0000:41:00.{function}")),
+        memory_bytes: Some(24 * GIB),
+        compute_hundredths: Some(1250),
+        generation: 0,
+        created_unix_ms: MORNING,
+        sysfs_path: Some(format!("/sys/bus/pci/devices/0000:41:00.{function}")),
+        iommu_group: Some(30 + function),
+        group_node: Some(format!("/dev/vfio/{}", 30 + function)),
+        cdev_node: Some(format!("/dev/vfio/devices/vfio{}", function - 1)),
+        ..api::Slice::default()
+    };
+    vec![
+        leased(vf("s17", 1), "team-a/train-3", Some(4711)),
+        vf("s18", 2),
+        api::Slice {
+            id: "s19".into(),
+            gpu: "0000:81:00.0".into(),
+            mechanism: "mdev".into(),
+            profile: "simgpu_mdev-small".into(),
+            phase: api::Phase::Quarantined.into(),
+            mdev_uuid: Some("6f2b1c8e-30a4-4a0e-9a5e-0d2c86b1a001".into()),
+            memory_bytes: Some(2 * GIB),
+            quarantine_reason: Some("Its reset failed after the lease of team-b/infer-1 ended".into()),
+            generation: 3,
+            created_unix_ms: MORNING + 60_000,
+            ..api::Slice::default()
+        },
+    ]
+}
+
+/// The slice as it is after a lease.
+pub fn leased(slice: api::Slice, owner: &str, holder: Option<u32>) -> api::Slice {
+    let lease = api::Lease {
+        owner: owner.into(),
+        since_unix_ms: MORNING + 90_500,
+        node: slice.group_node.clone(),
+        cdi_device: Some(format!("vgpud.io/slice={}", slice.id)),
+        holder: holder.map(|pid| api::Holder { pid }),
+    };
+    api::Slice {
+        phase: api::Phase::Leased.into(),
+        generation: slice.generation + 1,
+        lease: Some(lease),
+        ..slice
+    }
+}
+
+pub fn plan(count: u32) -> api::Plan {
+    let slice =
+        api::PlannedSlice { gpu: "0000:41:00.0".into(), mechanism: "sriov".into(), profile: "vf-8".into() };
+    let verdict = |gpu: &str, chosen, reason: &str| api::Consideration {
+        gpu: gpu.into(),
+        chosen,
+        reason: reason.into(),
+    };
+    api::Plan {
+        slices: vec![slice; count as usize],
+        considered: vec![
+            verdict("0000:41:00.0", true, "vf-8 is the smallest that has 20GiB; 6 are free"),
+            verdict("0000:81:00.0", false, "Its largest profile, simgpu_mdev-small, has 2GiB"),
+            verdict("0000:c1:00.0", false, "It has no driver"),
+        ],
+        effects: (0..count)
+            .map(|index| format!("bind 0000:41:00.{} to vfio-pci and check its IOMMU group", index + 3))
+            .collect(),
+    }
+}
+
+/// `count` new slices, in the phase given.
+pub fn created(count: u32, phase: api::Phase) -> Vec<api::Slice> {
+    let pattern = slices().remove(1);
+    (0..count)
+        .map(|index| api::Slice { id: format!("s{}", 20 + index), phase: phase.into(), ..pattern.clone() })
+        .collect()
+}
+
+pub fn events() -> Vec<api::Event> {
+    let event = |sequence, kind: &str, slice: Option<&str>, owner: Option<&str>, message: &str| api::Event {
+        sequence,
+        unix_ms: MORNING + sequence * 1000,
+        kind: kind.into(),
+        slice: slice.map(Into::into),
+        gpu: Some("0000:41:00.0".into()),
+        owner: owner.map(Into::into),
+        message: message.into(),
+    };
+    vec![
+        event(41, "slice-ready", Some("s17"), None, "s17 (vf-8) is ready on 0000:41:00.0"),
+        event(42, "lease-begun", Some("s17"), Some("team-a/train-3"), "s17 is leased to team-a/train-3"),
+        event(43, "gpu-changed", None, None, "0000:41:00.0 has 8 VFs now"),
+    ]
+}

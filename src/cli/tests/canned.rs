@@ -1,0 +1,260 @@
+//! An API server that answers from [`crate::answers`] and remembers what it was asked.
+
+use crate::answers;
+use prost::Message as _;
+use std::{
+    fmt::Debug,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio_stream::{Stream, StreamExt as _, wrappers::UnixListenerStream};
+use tonic::{Code, Request, Response, Status, transport::Server};
+use vgpud::api::{
+    self,
+    create_progress::Step,
+    vgpud_server::{Vgpud, VgpudServer},
+};
+
+/// How the server behaves.
+#[derive(Clone, Debug, Default)]
+pub enum Mood {
+    #[default]
+    Helpful,
+    /// There is nothing on this host.
+    Empty,
+    /// Every change is refused like this.
+    Refusing(Code, api::Failure),
+    /// Every change fails without details, as a foreign server would.
+    Foreign(Code, &'static str),
+    /// `CreateSlices` ends before its last message.
+    BreakingOff,
+    /// As many events as this, one after the other.
+    Talkative(u64),
+}
+
+/// A server in its own folder, gone with it.
+#[derive(Debug)]
+pub struct Canned {
+    folder: TempDir,
+    socket: PathBuf,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+#[derive(Debug)]
+struct Answering {
+    mood: Mood,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Canned {
+    /// Starts it on the test's runtime.
+    pub fn start(mood: Mood) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("vgpud.sock");
+        let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let service = VgpudServer::new(Answering { mood, asked: Arc::clone(&asked) });
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(listener));
+        Self { folder, socket, asked }
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What was asked so far, in Debug form.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// `text` without what differs from run to run.
+    pub fn neutral(&self, text: &str) -> String {
+        text.replace(&self.folder.path().display().to_string(), "$DIR")
+    }
+}
+
+/// A refusal as vgpud sends it.
+pub fn refusal(reason: &str, message: &str, causes: &[&str]) -> api::Failure {
+    let causes = causes.iter().map(ToString::to_string).collect();
+    api::Failure { reason: reason.into(), message: message.into(), causes }
+}
+
+pub fn status(code: Code, failure: &api::Failure) -> Status {
+    Status::with_details(code, failure.message.clone(), failure.encode_to_vec().into())
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn stream<T: Send + 'static>(items: Vec<T>) -> Answers<T> {
+    Box::pin(tokio_stream::iter(items.into_iter().map(Ok)))
+}
+
+impl Answering {
+    fn note(&self, request: &impl Debug) {
+        self.asked.lock().unwrap().push(format!("{request:?}"));
+    }
+
+    fn allow_change(&self) -> Result<(), Status> {
+        match &self.mood {
+            Mood::Refusing(code, failure) => Err(status(*code, failure)),
+            Mood::Foreign(code, message) => Err(Status::new(*code, *message)),
+            Mood::Helpful | Mood::Empty | Mood::BreakingOff | Mood::Talkative(_) => Ok(()),
+        }
+    }
+
+    fn unless_empty<T>(&self, items: Vec<T>) -> Vec<T> {
+        if matches!(self.mood, Mood::Empty) { Vec::new() } else { items }
+    }
+
+    fn find(&self, id: &str) -> Result<api::Slice, Status> {
+        let found = self.unless_empty(answers::slices()).into_iter().find(|slice| slice.id == id);
+        found.ok_or_else(|| {
+            let message = format!("There is no slice {id:?}; `vgpuctl slices` lists them");
+            status(Code::NotFound, &refusal("NO_SUCH_SLICE", &message, &[]))
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Vgpud for Answering {
+    type CreateSlicesStream = Answers<api::CreateProgress>;
+    type WatchEventsStream = Answers<api::Event>;
+
+    async fn get_status(&self, _: Request<api::GetStatusRequest>) -> Result<Response<api::Status>, Status> {
+        Ok(Response::new(api::Status {
+            version: "0.1.0".into(),
+            pid: 812,
+            started_unix_ms: 1_795_500_000_000,
+            gpus: 3,
+            slices: 3,
+            leases: 1,
+        }))
+    }
+
+    async fn list_gpus(
+        &self,
+        _: Request<api::ListGpusRequest>,
+    ) -> Result<Response<api::ListGpusResponse>, Status> {
+        Ok(Response::new(api::ListGpusResponse { gpus: self.unless_empty(answers::gpus()) }))
+    }
+
+    async fn list_profiles(
+        &self,
+        request: Request<api::ListProfilesRequest>,
+    ) -> Result<Response<api::ListProfilesResponse>, Status> {
+        self.note(request.get_ref());
+        let wanted = request.into_inner().request.unwrap_or_default();
+        let fits = |profile: &api::Profile| {
+            profile.memory_bytes >= wanted.memory_bytes
+                && wanted.gpu.as_ref().is_none_or(|gpu| *gpu == profile.gpu)
+        };
+        let profiles = self.unless_empty(answers::profiles()).into_iter().filter(fits).collect();
+        Ok(Response::new(api::ListProfilesResponse { profiles }))
+    }
+
+    async fn create_slices(
+        &self,
+        request: Request<api::CreateSlicesRequest>,
+    ) -> Result<Response<Self::CreateSlicesStream>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        let request = request.into_inner();
+        let count = request.count;
+        let known = |name: &String| answers::profiles().iter().any(|profile| profile.name == *name);
+        if let Some(profile) = request.request.and_then(|request| request.profile).filter(|name| !known(name))
+        {
+            let message = format!("No GPU has a profile {profile}");
+            return Err(status(Code::NotFound, &refusal("NO_SUCH_PROFILE", &message, &[])));
+        }
+        let step = |step| api::CreateProgress { step: Some(step) };
+        let mut steps = vec![step(Step::Plan(answers::plan(count)))];
+        if !request.dry_run {
+            for phase in [api::Phase::Creating, api::Phase::Ready] {
+                steps.extend(
+                    answers::created(count, phase).into_iter().map(|slice| step(Step::Changed(slice))),
+                );
+            }
+            if !matches!(self.mood, Mood::BreakingOff) {
+                let slices = answers::created(count, api::Phase::Ready);
+                steps.push(step(Step::Done(api::CreatedSlices { slices })));
+            }
+        }
+        Ok(Response::new(stream(steps)))
+    }
+
+    async fn list_slices(
+        &self,
+        request: Request<api::ListSlicesRequest>,
+    ) -> Result<Response<api::ListSlicesResponse>, Status> {
+        self.note(request.get_ref());
+        let wanted = request.into_inner();
+        let fits = |slice: &api::Slice| wanted.gpu.as_ref().is_none_or(|gpu| *gpu == slice.gpu);
+        let slices = self.unless_empty(answers::slices()).into_iter().filter(fits).collect();
+        Ok(Response::new(api::ListSlicesResponse { slices }))
+    }
+
+    async fn get_slice(
+        &self,
+        request: Request<api::GetSliceRequest>,
+    ) -> Result<Response<api::Slice>, Status> {
+        self.find(&request.into_inner().id).map(Response::new)
+    }
+
+    async fn lease_slice(
+        &self,
+        request: Request<api::LeaseSliceRequest>,
+    ) -> Result<Response<api::Slice>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        let request = request.into_inner();
+        let slice = self.find(&request.id)?;
+        Ok(Response::new(answers::leased(slice, &request.owner, request.holder.map(|holder| holder.pid))))
+    }
+
+    async fn release_slice(
+        &self,
+        request: Request<api::ReleaseSliceRequest>,
+    ) -> Result<Response<api::Slice>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        let slice = self.find(&request.into_inner().id)?;
+        Ok(Response::new(api::Slice { lease: None, phase: api::Phase::Ready.into(), ..slice }))
+    }
+
+    async fn destroy_slice(
+        &self,
+        request: Request<api::DestroySliceRequest>,
+    ) -> Result<Response<api::DestroySliceResponse>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        let request = request.into_inner();
+        let slice = self.find(&request.id)?;
+        if let (Some(lease), false) = (&slice.lease, request.release) {
+            let message = format!("{} is leased to {}; release it first", slice.id, lease.owner);
+            return Err(status(Code::FailedPrecondition, &refusal("LEASED", &message, &[])));
+        }
+        Ok(Response::new(api::DestroySliceResponse {}))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<api::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        self.note(request.get_ref());
+        let request = request.into_inner();
+        if let Mood::Talkative(count) = self.mood {
+            let pattern = answers::events().remove(0);
+            let events = (1..=count).map(|sequence| api::Event { sequence, ..pattern.clone() });
+            return Ok(Response::new(stream(events.collect())));
+        }
+        let past = answers::events().into_iter().filter(|event| event.sequence > request.after);
+        let past = stream(self.unless_empty(past.collect()));
+        if request.follow && matches!(self.mood, Mood::Helpful) {
+            return Ok(Response::new(Box::pin(past.chain(tokio_stream::pending()))));
+        }
+        Ok(Response::new(past))
+    }
+}

@@ -1,0 +1,115 @@
+//! What every command prints.
+
+use crate::{
+    canned::{Canned, Mood},
+    golden,
+    process::vgpuctl,
+};
+
+#[tokio::test]
+async fn every_command_prints_what_its_golden_files_have() {
+    let server = Canned::start(Mood::Helpful);
+    let cases: &[(&str, &[&str])] = &[
+        ("gpus", &["gpus"]),
+        ("gpus-one", &["gpus", "41:00.0"]),
+        ("profiles", &["profiles"]),
+        ("profiles-that-fit", &["profiles", "0000:41:00.0", "--memory", "48GiB"]),
+        ("profiles-none-fits", &["profiles", "--memory", "2TiB"]),
+        ("create", &["create", "--memory", "20GiB", "--count", "2"]),
+        ("create-dry-run", &["create", "vf-8", "--count", "2", "--dry-run"]),
+        ("slices", &["slices"]),
+        ("slices-of-a-gpu", &["slices", "--gpu", "0000:81:00.0"]),
+        ("show-leased-slice", &["show", "s17"]),
+        ("show-quarantined-slice", &["show", "s19"]),
+        ("show-slice-by-its-vf", &["show", "0000:41:00.2"]),
+        ("show-gpu", &["show", "0000:41:00.0"]),
+        ("lease", &["lease", "s18", "--owner", "team-c/job"]),
+        ("release", &["release", "s17"]),
+        ("destroy", &["destroy", "s18", "s19"]),
+        ("events", &["events"]),
+        ("events-after", &["events", "--after", "42"]),
+        ("status", &["status"]),
+    ];
+    for (case, args) in cases {
+        golden::check(case, &server, args).await;
+    }
+}
+
+#[tokio::test]
+async fn an_empty_host_is_told_as_such() {
+    let server = Canned::start(Mood::Empty);
+    for (case, args) in [
+        ("empty-gpus", ["gpus"]),
+        ("empty-profiles", ["profiles"]),
+        ("empty-slices", ["slices"]),
+        ("empty-events", ["events"]),
+    ] {
+        golden::check(case, &server, &args).await;
+    }
+}
+
+#[tokio::test]
+async fn the_help_texts_are_what_the_golden_files_have() {
+    let nowhere = Canned::start(Mood::Empty);
+    let commands = [
+        "gpus", "profiles", "create", "slices", "show", "lease", "release", "destroy", "run", "events",
+        "status", "doctor",
+    ];
+    let top = vgpuctl(nowhere.socket(), &["--help"]).await;
+    assert_eq!((top.code, top.stderr.as_str()), (0, ""));
+    golden::compare("help.text", &top.stdout);
+    for command in commands {
+        let help = vgpuctl(nowhere.socket(), &[command, "--help"]).await;
+        assert_eq!(help.code, 0);
+        golden::compare(&format!("help-{command}.text"), &help.stdout);
+        assert!(top.stdout.contains(&format!("  {command} ")), "{command} stands in the list of commands");
+    }
+    assert!(nowhere.asked().is_empty(), "help asks nobody");
+}
+
+#[tokio::test]
+async fn quiet_leaves_only_the_data() {
+    let server = Canned::start(Mood::Helpful);
+    let loud = vgpuctl(server.socket(), &["create", "vf-8"]).await;
+    assert_eq!(loud.stderr, "0 of 1 ready on 0000:41:00.0\n1 of 1 ready on 0000:41:00.0\n");
+    let quiet = vgpuctl(server.socket(), &["create", "vf-8", "--quiet"]).await;
+    assert_eq!((quiet.stderr.as_str(), quiet.stdout), ("", loud.stdout));
+}
+
+#[tokio::test]
+async fn what_is_asked_reaches_vgpud() {
+    let server = Canned::start(Mood::Helpful);
+    let line = "create vf-8 --memory 20GiB --compute 12.5% --gpu 41:00.0 --count 3 --owner me/x --dry-run";
+    vgpuctl(server.socket(), &line.split(' ').collect::<Vec<_>>()).await;
+    vgpuctl(server.socket(), &["lease", "s18", "--owner", "me"]).await;
+    vgpuctl(server.socket(), &["destroy", "s17", "--release"]).await;
+    vgpuctl(server.socket(), &["slices", "--owner", "me"]).await;
+    let asked = server.asked().join("\n");
+    let expected = "\
+CreateSlicesRequest { request: Some(Request { profile: Some(\"vf-8\"), memory_bytes: Some(21474836480), \
+compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\") }), count: 3, owner: Some(\"me/x\"), dry_run: true }
+LeaseSliceRequest { id: \"s18\", owner: \"me\", holder: None }
+DestroySliceRequest { id: \"s17\", release: true }
+ListSlicesRequest { gpu: None, owner: Some(\"me\") }";
+    assert_eq!(asked, expected);
+}
+
+#[tokio::test]
+async fn pages_and_completions_come_from_the_definition() {
+    let server = Canned::start(Mood::Empty);
+    let generate = async |args: &[&str]| {
+        let done = vgpuctl(server.socket(), &[&["generate"], args].concat()).await;
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{args:?}");
+        done.stdout
+    };
+    assert!(generate(&["man"]).await.contains(".TH vgpuctl 1"));
+    let page = generate(&["man", "create"]).await;
+    assert!(page.contains(".TH vgpuctl-create 1") && page.contains("dry\\-run"), "{page}");
+    for shell in ["complete-bash", "complete-zsh", "complete-fish"] {
+        let script = generate(&[shell]).await;
+        assert!(script.contains("vgpuctl") && script.contains("dry-run"), "{shell}");
+    }
+    let unknown = vgpuctl(server.socket(), &["generate", "man", "creat"]).await;
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("did you mean create?"), "{}", unknown.stderr);
+}
