@@ -6,7 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use vgpud_lab::{Error, Host, HostSpec, Job, Lab, Progress, Stream, VfioFlavour};
+use vgpud_lab::{
+    Error, Host, HostSpec, Job, Lab, Progress, Stream, TestOutcome, VfioFlavour, run_test_binary,
+};
 
 fn boot(spec: &HostSpec) -> Host {
     Lab::prepare(Progress::Lines).unwrap().boot(spec).unwrap()
@@ -145,4 +147,36 @@ fn a_module_that_does_not_load_is_an_error_of_boot() {
     spec.kernel_parameters.push("module_blacklist=vfio_pci".to_owned());
     let error = lab.boot(&spec).unwrap_err();
     assert!(matches!(&error, Error::HostTrouble { trouble, .. } if trouble.contains("vfio-pci")), "{error}");
+}
+
+/// What [`test_binaries_run_in_a_host`] runs in the host, from this very binary.
+mod sample {
+    #[test]
+    fn passes() {}
+
+    #[test]
+    fn passes_on_the_machine_and_fails_in_the_host() {
+        assert!(!std::path::Path::new(vgpud_lab::SHARE).is_dir());
+    }
+}
+
+#[test]
+fn test_binaries_run_in_a_host() {
+    let host = boot(&HostSpec::default());
+    let binary = std::env::current_exe().unwrap();
+    let mut lines = 0;
+    let limit = Duration::from_secs(60);
+    let report = run_test_binary(&host, &binary, "sample::", limit, |_, _| lines += 1).unwrap();
+    let results: Vec<_> =
+        report.results.iter().map(|result| (result.name.as_str(), result.outcome.clone())).collect();
+    assert_eq!(
+        results,
+        [
+            ("sample::passes", TestOutcome::Passed),
+            ("sample::passes_on_the_machine_and_fails_in_the_host", TestOutcome::Failed),
+        ]
+    );
+    assert!(!report.success() && report.code == 101 && lines > 3, "{report:?}");
+    assert!(report.text.contains("is_dir"), "{}", report.text);
+    host.shutdown().unwrap();
 }

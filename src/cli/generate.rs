@@ -30,7 +30,8 @@ pub fn execute(_session: &Session, args: &GenerateArgs) -> Result<Exit, Error> {
     let mut text = Vec::new();
     match args.what {
         What::Man => {
-            clap_mangen::Man::new(page(args.command.as_deref())?).render(&mut text).map_err(Error::Output)?
+            let page = clap_mangen::Man::new(page(args.command.as_deref())?);
+            page.render(&mut text).map_err(Error::Output)?;
         }
         What::CompleteBash => complete(Shell::Bash, &mut text),
         What::CompleteZsh => complete(Shell::Zsh, &mut text),

@@ -77,7 +77,7 @@ fn can_nest(cache: &Cache, root: &Path, layer: &Path, progress: Progress) -> Res
         .add("kernel", read("/proc/version")?)
         .add("boot", read("/proc/sys/kernel/random/boot_id")?)
         .add("cpu", cpu)
-        .add("layer", layer.file_name().unwrap_or_default().as_encoded_bytes())
+        .add("root", root.file_name().unwrap_or_default().as_encoded_bytes())
         .key();
     let entry = cache.entry("kvm-probe", &key, progress, |folder| {
         let answer = if probe(cache, root, layer)? { "yes" } else { "no" };

@@ -23,6 +23,7 @@ use nix::unistd::Pid;
 use crate::accelerator::Accelerator;
 use crate::command::tied;
 use crate::error::{Error, Result};
+use crate::run_folder::RunFolder;
 use crate::spec::{Console, HostSpec, Iommu};
 
 /// MiB of RAM of the machine; its kernel uses what lies below [`MEMORY_END_GIB`].
@@ -37,14 +38,6 @@ pub(crate) struct Images<'a> {
     pub disk: PathBuf,
     /// The folder that `tests/lab/build/layer.sh` filled.
     pub layer: &'a Path,
-}
-
-/// The files of one run.
-#[derive(Debug)]
-pub(crate) struct RunFiles {
-    pub share: PathBuf,
-    pub socket: PathBuf,
-    pub console: PathBuf,
 }
 
 /// The lab's QEMU, without arguments of a machine.
@@ -68,7 +61,7 @@ pub(crate) fn program(root: &Path) -> Command {
 /// The whole command line of a host.
 pub(crate) fn host(
     images: &Images<'_>,
-    run: &RunFiles,
+    run: &RunFolder,
     spec: &HostSpec,
     modules: &str,
     accelerator: &Accelerator,

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cargo;
+mod demo;
 mod lab;
 mod suites;
 mod tally;
@@ -24,6 +25,8 @@ enum Command {
     /// The lab: a GPU host without hardware
     #[command(subcommand)]
     Lab(lab::Command),
+    /// The main job, shown on a GPU host without hardware
+    Demo,
     /// Every test, on this machine and in the lab
     Test(test::Arguments),
 }
@@ -31,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Lab(command) => lab::run(command),
+        Command::Demo => demo::run(),
         Command::Test(arguments) => test::run(&arguments),
     };
     match result {

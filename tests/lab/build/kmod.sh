@@ -7,21 +7,16 @@
 kernel=$(ls /boot | sed -n 's/^vmlinuz-\(.*[0-9]-amd64\)$/\1/p')
 modules=/usr/lib/modules/$kernel
 
-build() { # build FLAVOUR MAKE-ARGUMENTS...
-  local flavour=$1
+# Both flavours at once; depmod reads all of Debian's modules and takes as long as the compiler.
+flavour() { # flavour NAME MAKE-ARGUMENTS...
+  local flavour=$1 base tree
   shift
   mkdir -p "/mnt/out/$flavour/updates"
   cp -r /mnt/src "/tmp/$flavour"
-  make -s -j"$(nproc)" -C "/usr/src/linux-headers-$kernel" M="/tmp/$flavour" "$@" modules
+  make -s -j2 -C "/usr/src/linux-headers-$kernel" M="/tmp/$flavour" "$@" modules
   find "/tmp/$flavour" -name '*.ko' -exec cp -t "/mnt/out/$flavour/updates" {} +
-}
+  [ "$flavour" != cdev ] || cp /mnt/vfio/*.ko /mnt/out/cdev/updates/
 
-build debian
-build cdev KCFLAGS="$(cat /mnt/vfio/kcflags)" KBUILD_EXTRA_SYMBOLS=/mnt/vfio/Module.symvers
-(cd /mnt/out/debian/updates && ls) | sed -n 's/\.ko$//p' > /mnt/out/project
-cp /mnt/vfio/*.ko /mnt/out/cdev/updates/
-
-for flavour in debian cdev; do
   # depmod wants one whole tree: Debian's, by links, with the flavour's modules.
   base=/tmp/tree-$flavour tree=/tmp/tree-$flavour/lib/modules/$kernel
   mkdir -p "$tree"
@@ -30,4 +25,10 @@ for flavour in debian cdev; do
   depmod -b "$base" "$kernel"
   find "$tree" -maxdepth 1 -type f -name 'modules.*' -exec cp -t "/mnt/out/$flavour" {} +
   grep -q '^updates/' "/mnt/out/$flavour/modules.dep" || { echo "depmod found nothing in updates/ of $flavour"; exit 1; }
-done
+}
+
+flavour debian &
+debian=$!
+flavour cdev KCFLAGS="$(cat /mnt/vfio/kcflags)" KBUILD_EXTRA_SYMBOLS=/mnt/vfio/Module.symvers
+wait $debian
+(cd /mnt/out/debian/updates && ls) | sed -n 's/\.ko$//p' > /mnt/out/project
