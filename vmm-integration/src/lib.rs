@@ -13,6 +13,7 @@ pub mod node;
 mod cdev_bind;
 mod error;
 mod iommu;
+mod kvm;
 mod memory_lock;
 
 pub use error::Error;

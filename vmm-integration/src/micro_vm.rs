@@ -19,6 +19,7 @@ mod kernel_line;
 mod life;
 mod outcome;
 
+pub(crate) use check::find_program;
 pub use error::VmError;
 pub use kernel_line::KernelLine;
 pub use life::RunningVm;

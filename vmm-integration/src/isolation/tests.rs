@@ -1,5 +1,5 @@
 use super::*;
-use std::os::unix::fs::symlink;
+use std::{fs, os::unix::fs::symlink};
 use tempfile::TempDir;
 use vgpud_mdev::{IommuGroup, MdevUuid, VfIndex, VfioNodes};
 
