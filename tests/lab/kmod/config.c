@@ -108,7 +108,7 @@ static void init_pf_image(struct simgpu *gpu)
 	      PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE);
 	image->writable[PCI_CACHE_LINE_SIZE] = 0xff;
 	image->writable[PCI_INTERRUPT_LINE] = 0xff;
-	put16(image->writable, DEVCTL, (u16)~PCI_EXP_DEVCTL_BCR_FLR);
+	put16(image->writable, DEVCTL, 0xffff & ~PCI_EXP_DEVCTL_BCR_FLR);
 }
 
 static void init_sriov_cap(struct simgpu *gpu)

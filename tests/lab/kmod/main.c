@@ -120,10 +120,8 @@ static int add_bus(struct simgpu *gpu)
 
 static struct resource window(u64 start, u64 size, const char *name)
 {
-	return (struct resource)DEFINE_RES_NAMED(start, size, name,
-						 IORESOURCE_MEM |
-						 IORESOURCE_MEM_64 |
-						 IORESOURCE_PREFETCH);
+	return DEFINE_RES_NAMED(start, size, name, IORESOURCE_MEM |
+				IORESOURCE_MEM_64 | IORESOURCE_PREFETCH);
 }
 
 static u64 regs_span(const struct simgpu_model *model)
@@ -147,8 +145,7 @@ static struct simgpu *alloc_gpu(const struct simgpu_model *model, int busnr,
 	gpu->sysdata.node = numa_node;
 	gpu->vram_res = window(vram, simgpu_model_span(model), "simgpu VRAM");
 	gpu->regs_res = window(regs, regs_span(model), "simgpu registers");
-	gpu->busn_res = (struct resource)DEFINE_RES_NAMED(busnr, 1, "simgpu",
-							  IORESOURCE_BUS);
+	gpu->busn_res = DEFINE_RES_NAMED(busnr, 1, "simgpu", IORESOURCE_BUS);
 	raw_spin_lock_init(&gpu->lock);
 	mutex_init(&gpu->vf_lock);
 	simgpu_config_init(gpu);

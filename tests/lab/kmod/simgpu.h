@@ -36,12 +36,18 @@
 #define SIMGPU_SIM_VF_ID	0x51a8
 
 /**
- * struct simgpu_model - what kind of GPU to simulate, one row of the table
+ * struct simgpu_model - a kind of GPU, one row of the table
  * @name:	word for the gpus= parameter
- * @class:	24-bit PCI class code
+ * @vendor:	vendor id of the PF, and so of its VFs
+ * @device:	device id of the PF
+ * @subvendor:	subsystem vendor id
+ * @subdevice:	subsystem id of the PF; a VF's is its device id
+ * @class:	24-bit class code
  * @vram_size:	bytes behind BAR0 of the PF, a power of two
  * @total_vfs:	0 for a model without the SR-IOV capability
+ * @vf_device:	device id of the VFs
  * @vf_offset:	routing id of the first VF, less that of the PF
+ * @vf_stride:	from the routing id of one VF to that of the next
  */
 struct simgpu_model {
 	const char *name;
