@@ -65,3 +65,21 @@ impl From<MechanismKind> for String {
         kind.name().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mechanism_reads_back() {
+        for kind in MechanismKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        for bad in ["", "SRIOV", "mdev "] {
+            assert_eq!(
+                bad.parse::<MechanismKind>().unwrap_err().to_string(),
+                format!("There is no mechanism {bad:?}; the mechanisms are sriov, mdev")
+            );
+        }
+    }
+}

@@ -63,3 +63,42 @@ macro_rules! name {
 }
 name!(Owner, "an owner", 253);
 name!(ProfileName, "a profile", 128);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_plain_and_of_bounded_length() {
+        for good in ["pod/default:web-0", "me@host", "a", &"x".repeat(253)] {
+            assert_eq!(good.parse::<Owner>().unwrap().to_string(), good);
+        }
+        for bad in ["", "two words", "tab\t", "naïve", "a,b", "line\n", &"x".repeat(254)] {
+            assert!(bad.parse::<Owner>().is_err(), "{bad:?}");
+        }
+        assert!("x".repeat(129).parse::<ProfileName>().is_err());
+        assert_eq!(
+            "a b".parse::<ProfileName>().unwrap_err().to_string(),
+            "\"a b\" cannot be the name of a profile; write 1 to 128 characters of A-Z a-z 0-9 . _ - / : @"
+        );
+        assert_eq!(
+            "".parse::<Owner>().unwrap_err().to_string(),
+            "\"\" cannot be the name of an owner; write 1 to 253 characters of A-Z a-z 0-9 . _ - / : @"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn names_read_back(text in "[A-Za-z0-9._/:@-]{1,128}") {
+            prop_assert_eq!(&text.parse::<Owner>().unwrap().to_string(), &text);
+            prop_assert_eq!(&String::from(text.parse::<ProfileName>().unwrap()), &text);
+        }
+
+        #[test]
+        fn no_text_breaks_the_reader(text in ".{0,300}") {
+            let read = text.parse::<Owner>();
+            prop_assert!(read.is_err() || read.unwrap().as_ref() == text);
+        }
+    }
+}

@@ -101,3 +101,70 @@ macro_rules! text_form {
 }
 text_form!(PciAddress);
 text_form!(PciId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_as_the_kernel_and_lspci_write_them() {
+        let read = |text: &str| text.parse::<PciAddress>().map(|address| address.to_string());
+        assert_eq!(read("0000:41:00.0").unwrap(), "0000:41:00.0");
+        assert_eq!(read("41:1F.7").unwrap(), "0000:41:1f.7");
+        assert_eq!(read("10000:E1:00.0").unwrap(), "10000:e1:00.0", "domains of VMD have five digits");
+        for bad in [
+            "",
+            "41",
+            "0000:41:00",
+            "0000:41:20.0",
+            "0000:41:00.8",
+            "0:41:00.0",
+            "0000:041:00.0",
+            "0000:4g:00.0",
+            "0000:41:00.0 ",
+            "+000:41:00.0",
+            "0000-41:00.0",
+            "123456789:41:00.0",
+            "0000:41:00.00",
+        ] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                format!(
+                    "{bad:?} is not a PCI address; write domain:bus:device.function, such as 0000:41:00.0"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn ids() {
+        assert_eq!("1002:74A1".parse::<PciId>().unwrap().to_string(), "1002:74a1");
+        for bad in ["", "1002", "1002:", "1002:74a", "10022:74a1", "0x1002:0x74a1", "1002:74a1:0"] {
+            assert_eq!(
+                bad.parse::<PciId>().unwrap_err().to_string(),
+                format!("{bad:?} is not a PCI id; write vendor:device in hexadecimal, such as 1002:74a1")
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn addresses_read_back(domain: u32, bus: u8, device in 0_u8..32, function in 0_u8..8) {
+            let address = PciAddress { domain, bus, device, function };
+            prop_assert_eq!(address.to_string().parse(), Ok(address));
+        }
+
+        #[test]
+        fn ids_read_back(vendor: u16, device: u16) {
+            let id = PciId { vendor, device };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn no_text_breaks_the_readers(text in "([0-9a-f:.]|.){0,16}") {
+            let _ = text.parse::<PciAddress>();
+            let _ = text.parse::<PciId>();
+        }
+    }
+}

@@ -127,3 +127,85 @@ macro_rules! text_form {
 }
 text_form!(Memory);
 text_form!(ComputeShare);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn memory() {
+        let read = |text: &str| text.parse::<Memory>().map(Memory::bytes);
+        assert_eq!(read("20GiB").unwrap(), 20 << 30);
+        assert_eq!(read("1 TiB").unwrap(), 1 << 40);
+        assert_eq!(read("512B").unwrap(), 512);
+        assert_eq!(Memory::from_bytes(1536 << 20).to_string(), "1536MiB");
+        assert_eq!(Memory::from_bytes(0).to_string(), "0B");
+        for bad in [
+            "",
+            "GiB",
+            "0GiB",
+            "20",
+            "20GB",
+            "20G",
+            "1.5GiB",
+            "-1GiB",
+            "+1GiB",
+            "99999999TiB",
+            " 1GiB",
+            "1GiB ",
+        ] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                format!(
+                    "{bad:?} is not an amount of memory; write a whole number and a unit, such as 512MiB or 20GiB"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn shares_of_compute() {
+        let read = |text: &str| text.parse::<ComputeShare>().map(ComputeShare::hundredths);
+        for (text, hundredths) in
+            [("25%", 2500), ("12.5%", 1250), ("0.01%", 1), ("100%", 10_000), ("3.22%", 322)]
+        {
+            assert_eq!(read(text).unwrap(), hundredths, "{text}");
+        }
+        for bad in
+            ["", "%", "25", "0%", "100.01%", "1.234%", ".5%", "-1%", "1e1%", "700%", "25 %", "99999999%"]
+        {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                format!(
+                    "{bad:?} is not a share of compute; write a percentage from 0.01% to 100%, such as 25%"
+                )
+            );
+        }
+        assert_eq!(ComputeShare::one_of(1), ComputeShare::WHOLE);
+        assert_eq!(ComputeShare::one_of(31).to_string(), "3.22%");
+        assert_eq!(ComputeShare::one_of(0), ComputeShare::WHOLE);
+        assert_eq!(ComputeShare::one_of(u16::MAX).to_string(), "0.01%");
+    }
+
+    proptest! {
+        #[test]
+        fn memory_reads_back(bytes in 1_u64.., shift in 0_u32..60) {
+            for memory in [Memory(bytes), Memory((bytes >> shift).max(1)), Memory(1 << shift)] {
+                prop_assert_eq!(memory.to_string().parse(), Ok(memory));
+            }
+        }
+
+        #[test]
+        fn shares_read_back(hundredths in 1_u16..=10_000) {
+            let share = ComputeShare(hundredths);
+            prop_assert_eq!(share.to_string().parse(), Ok(share));
+        }
+
+        #[test]
+        fn no_text_breaks_the_readers(text in "([0-9.]{0,5}|.){0,3}(GiB|B|%)?") {
+            let _ = text.parse::<Memory>();
+            let _ = text.parse::<ComputeShare>();
+        }
+    }
+}

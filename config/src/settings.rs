@@ -1,5 +1,13 @@
 //! The settings of one host: `vgpud.toml` and its drop-ins.
 
+mod error;
+mod load;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use error::{SettingsError, SettingsKey};
+
 use crate::{MechanismKind, Memory, PciAddress, PciId};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -23,8 +31,10 @@ pub struct Settings {
 #[serde(deny_unknown_fields, default)]
 pub struct DaemonSettings {
     /// Unix socket of the API. Default `/run/vgpud/vgpud.sock`.
+    #[serde(deserialize_with = "value::socket")]
     pub socket: PathBuf,
     /// Folder of the ledger. Default `/var/lib/vgpud`.
+    #[serde(deserialize_with = "value::absolute")]
     pub state_dir: PathBuf,
 }
 
@@ -69,6 +79,7 @@ pub struct VfioSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct CdiSettings {
     /// Default `/var/run/cdi`.
+    #[serde(deserialize_with = "value::absolute")]
     pub dir: PathBuf,
     /// CDI kind, and later the resource name in Kubernetes. Default `vgpud.io/slice`.
     pub kind: String,
@@ -79,8 +90,13 @@ pub struct CdiSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
     /// QEMU's program. Default `qemu-system-x86_64`, looked up in PATH.
+    #[serde(deserialize_with = "value::program")]
     pub qemu: PathBuf,
+    /// Kernel of the guest; none: the command line must name one.
+    #[serde(deserialize_with = "value::absolute_or_none")]
     pub kernel: Option<PathBuf>,
+    /// Its initial RAM disk; none: it boots without.
+    #[serde(deserialize_with = "value::absolute_or_none")]
     pub initrd: Option<PathBuf>,
     /// Guest memory. Default 512MiB.
     pub memory: Memory,
@@ -91,16 +107,11 @@ pub struct RunSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// One change of a device: VF count, mdev creation, driver binding, reset. Default 60s.
-    #[serde(deserialize_with = "humantime_seconds")]
+    #[serde(deserialize_with = "value::time")]
     pub device: Duration,
     /// The holder of a device lets go after it was asked to. Default 30s.
-    #[serde(deserialize_with = "humantime_seconds")]
+    #[serde(deserialize_with = "value::time")]
     pub release: Duration,
-}
-
-fn humantime_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
 impl Default for DaemonSettings {

@@ -1,0 +1,307 @@
+use super::*;
+use std::{error::Error as _, fs, path::Path};
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// A main file, and drop-ins by name.
+    fn with(main: Option<&str>, drop_ins: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        if let Some(text) = main {
+            fs::write(folder.main(), text).unwrap();
+        }
+        for (name, text) in drop_ins {
+            let path = folder.0.path().join("vgpud.toml.d").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    fn main(&self) -> PathBuf {
+        self.0.path().join("vgpud.toml")
+    }
+
+    fn load(&self) -> Result<Settings, SettingsError> {
+        Settings::load(&self.main())
+    }
+
+    /// The error, with the folder's path left out.
+    fn told(&self) -> String {
+        self.load().unwrap_err().to_string().replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+fn loaded(text: &str) -> Settings {
+    Folder::with(Some(text), &[]).load().unwrap()
+}
+
+fn told(text: &str) -> String {
+    Folder::with(Some(text), &[]).told()
+}
+
+#[test]
+fn absent_files_are_the_defaults() {
+    let settings = Folder::with(None, &[]).load().unwrap();
+    assert_eq!(settings, Settings::default());
+    assert_eq!(settings.daemon.socket, Path::new("/run/vgpud/vgpud.sock"));
+    assert_eq!(settings.daemon.state_dir, Path::new("/var/lib/vgpud"));
+    assert_eq!(settings.timeouts.device, Duration::from_secs(60));
+    assert_eq!(loaded(""), settings);
+}
+
+#[test]
+fn the_example_names_every_key_at_its_default() {
+    assert_eq!(loaded(Settings::EXAMPLE), Settings::default());
+    // With every comment that is a setting taken in, too, it is still understood.
+    let uncommented: Vec<_> = Settings::EXAMPLE
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|rest| rest.starts_with('[') || rest.contains(" = "))
+                .unwrap_or(line)
+        })
+        .collect();
+    let settings = loaded(&uncommented.join("\n"));
+    assert_eq!(settings.run.kernel.as_deref(), Some(Path::new("/boot/vmlinuz")));
+    assert_eq!(settings.gpu.len(), 1);
+    // Every key that the types know stands there: each is asked of serde, and looked for.
+    let tables: Vec<_> = known_keys("");
+    assert_eq!(tables, ["daemon", "gpus", "gpu", "vfio", "cdi", "run", "timeouts"]);
+    for table in tables {
+        let header = if table == "gpu" { "gpu.\"0000:41:00.0\"" } else { &table };
+        let part = uncommented.iter().skip_while(|line| **line != format!("[{header}]")).skip(1);
+        let part: Vec<_> = part.take_while(|line| !line.starts_with('[')).collect();
+        for key in known_keys(header) {
+            assert!(part.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key} in [{header}]");
+        }
+    }
+}
+
+/// The keys of a table, as serde lists them when it meets another one.
+fn known_keys(table: &str) -> Vec<String> {
+    let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+    let text = told(&format!("{header}qqqqqqqq = 1"));
+    match text.split_once("the keys are ") {
+        Some((_, keys)) => keys.split(", ").map(str::to_owned).collect(),
+        None => panic!("{text}"),
+    }
+}
+
+#[test]
+fn everything_can_be_set() {
+    let settings = loaded(
+        r#"
+        [daemon]
+        socket = "/run/other.sock"
+        [gpus]
+        include = ["1d0f:0001"]
+        exclude = ["0000:03:00.0", "04:00.0"]
+        [gpu."41:00.0"]
+        mechanism = "mdev"
+        [vfio]
+        node = "cdev"
+        [run]
+        qemu = "/opt/qemu"
+        kernel = "/boot/vmlinuz"
+        memory = "2GiB"
+        [timeouts]
+        device = "2min"
+        "#,
+    );
+    assert_eq!(settings.daemon.socket, Path::new("/run/other.sock"));
+    assert_eq!(settings.daemon.state_dir, DaemonSettings::default().state_dir);
+    assert_eq!(settings.gpus.include, ["1d0f:0001".parse().unwrap()]);
+    assert_eq!(settings.gpus.exclude[1], "0000:04:00.0".parse().unwrap());
+    let gpu = &settings.gpu[&"0000:41:00.0".parse().unwrap()];
+    assert_eq!(gpu.mechanism, Some(MechanismKind::Mdev));
+    assert_eq!(settings.vfio.node, NodeKind::Cdev);
+    assert_eq!(settings.run.qemu, Path::new("/opt/qemu"));
+    assert_eq!(settings.run.memory, Memory::from_bytes(2 << 30));
+    assert_eq!(settings.timeouts.device, Duration::from_secs(120));
+}
+
+#[test]
+fn drop_ins_win_key_by_key_in_order_of_their_names() {
+    let main = "[run]\nqemu = \"qemu-1\"\nmemory = \"1GiB\"\n[gpus]\nexclude = [\"01:00.0\"]\n[gpu.\"41:00.0\"]\nmechanism = \"mdev\"";
+    let folder = Folder::with(
+        Some(main),
+        &[
+            ("20-late.toml", "[run]\nmemory = \"3GiB\"\n[gpus]\nexclude = []"),
+            ("10-early.toml", "[run]\nmemory = \"2GiB\"\n[gpu.\"0000:41:00.0\"]\nmechanism = \"sriov\""),
+            (".hidden.toml", "no settings"),
+            ("10-early.toml.dpkg-old", "no settings"),
+            ("README", "no settings"),
+        ],
+    );
+    let settings = folder.load().unwrap();
+    assert_eq!(settings.run.qemu, Path::new("qemu-1"));
+    assert_eq!(settings.run.memory, Memory::from_bytes(3 << 30));
+    assert_eq!(settings.gpus.exclude, []);
+    assert_eq!(settings.gpu.len(), 1, "one GPU in two spellings");
+    assert_eq!(settings.gpu.values().next().unwrap().mechanism, Some(MechanismKind::Sriov));
+    let only = Folder::with(None, &[("1.toml", "[run]\nmemory = \"2GiB\"")]).load().unwrap();
+    assert_eq!(only.run.memory, Memory::from_bytes(2 << 30));
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest() {
+    let cases = [
+        (
+            "[daemon]\nsocet = \"/x\"",
+            "vgpud.toml, line 2: there is no key `socet` in [daemon]; did you mean `socket`?",
+        ),
+        (
+            "\n\n[deamon]\nsocket = \"/x\"",
+            "vgpud.toml, line 3: there is no key `deamon`; did you mean `daemon`?",
+        ),
+        (
+            "gpus.excluded = []",
+            "vgpud.toml, line 1: there is no key `excluded` in [gpus]; did you mean `exclude`?",
+        ),
+        (
+            "[run]\ncolour = 1",
+            "vgpud.toml, line 2: there is no key `colour` in [run]; the keys are qemu, kernel, initrd, memory",
+        ),
+        (
+            "[gpu.\"0000:41:00.0\"]\n# how\nmechanisms = \"mdev\"",
+            "vgpud.toml, line 3: there is no key `mechanisms` in [gpu.0000:41:00.0]; did you mean `mechanism`?",
+        ),
+        (
+            "run = { mem = \"1GiB\" }",
+            "vgpud.toml, line 1: there is no key `mem` in [run]; did you mean `memory`?",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(told(text), expected, "{text}");
+    }
+    let folder = Folder::with(Some("[run]\nmemory = \"2GiB\""), &[("5.toml", "[timeouts]\nrelase = \"1s\"")]);
+    assert_eq!(
+        folder.told(),
+        "vgpud.toml.d/5.toml, line 2: there is no key `relase` in [timeouts]; did you mean `release`?"
+    );
+}
+
+#[test]
+fn wrong_values_are_refused_with_the_way_out() {
+    let cases = [
+        (
+            "[run]\nmemory = \"lots\"",
+            "line 2: `memory` in [run] cannot be \"lots\": it is not an amount of memory; write a whole number and a \
+             unit, such as 512MiB or 20GiB; as in memory = \"512MiB\"",
+        ),
+        (
+            "[run]\n\nmemory = 512",
+            "line 3: `memory` in [run] cannot be 512: invalid type: integer `512`, expected a string; as in memory = \"512MiB\"",
+        ),
+        (
+            "[daemon]\nstate_dir = \"var/lib\"",
+            "line 2: `state_dir` in [daemon] cannot be \"var/lib\": write an absolute path, one that begins with /; \
+             as in state_dir = \"/var/lib/vgpud\"",
+        ),
+        (
+            "[run]\nkernel = \"vmlinuz\"",
+            "line 2: `kernel` in [run] cannot be \"vmlinuz\": write an absolute path, one that begins with /; as in \
+             kernel = \"/boot/vmlinuz\"",
+        ),
+        (
+            "[run]\nqemu = \"bin/qemu\"",
+            "line 2: `qemu` in [run] cannot be \"bin/qemu\": write an absolute path, one that begins with /; as in \
+             qemu = \"qemu-system-x86_64\"",
+        ),
+        (
+            "[run]\nqemu = \"\"",
+            "line 2: `qemu` in [run] cannot be \"\": write the name of a program, or its absolute path; as in \
+             qemu = \"qemu-system-x86_64\"",
+        ),
+        (
+            "[timeouts]\ndevice = \"soon\"",
+            "line 2: `device` in [timeouts] cannot be \"soon\": write a number and a unit, such as 30s or 2min, more \
+             than 0; as in device = \"60s\"",
+        ),
+        (
+            "[timeouts]\nrelease = \"0s\"",
+            "line 2: `release` in [timeouts] cannot be \"0s\": write a number and a unit, such as 30s or 2min, more \
+             than 0; as in release = \"30s\"",
+        ),
+        (
+            "[vfio]\nnode = \"grup\"",
+            "line 2: `node` in [vfio] cannot be \"grup\": unknown variant `grup`, expected one of `auto`, `group`, \
+             `cdev`; as in node = \"auto\"",
+        ),
+        (
+            "[gpu.\"0000:41:00.0\"]\nmechanism = \"sr-iov\"",
+            "line 2: `mechanism` in [gpu.0000:41:00.0] cannot be \"sr-iov\": There is no mechanism \"sr-iov\"; the \
+             mechanisms are sriov, mdev; as in mechanism = \"sriov\"",
+        ),
+        (
+            "[gpus]\nexclude = [\n  \"0000:41:00.0\",\n  \"0000:41:00\",\n]",
+            "line 4: `exclude` in [gpus] cannot be \"0000:41:00\": it is not a PCI address; write \
+             domain:bus:device.function, such as 0000:41:00.0; as in exclude = []",
+        ),
+        (
+            "[gpu.first]\nmechanism = \"mdev\"",
+            "line 1: `first` in [gpu] cannot be first: it is not a PCI address; write domain:bus:device.function, such \
+             as 0000:41:00.0",
+        ),
+        ("run = 3", "line 1: `run` cannot be 3: invalid type: integer `3`; write a table, [run]"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(told(text), format!("vgpud.toml, {expected}"), "{text}");
+    }
+    let long = format!("[daemon]\nsocket = \"/{}\"", "x".repeat(107));
+    let text = told(&long);
+    assert!(text.contains("…: write a path of at most 107 bytes; as in socket = "), "{text}");
+}
+
+#[test]
+fn one_gpu_in_two_spellings_is_refused() {
+    assert_eq!(
+        told("[gpu.\"0000:41:00.0\"]\nmechanism = \"mdev\"\n[gpu.\"41:00.0\"]\nmechanism = \"sriov\""),
+        "vgpud.toml, line 3: `41:00.0` in [gpu] is the same as \"0000:41:00.0\"; keep one"
+    );
+}
+
+#[test]
+fn what_is_no_toml_is_refused_with_its_line() {
+    let text = told("[run]\nmemory = \"2GiB");
+    assert!(text.starts_with("vgpud.toml, line 2: this is no TOML: "), "{text}");
+    let text = told("[run]\nmemory = \"2GiB\"\nmemory = \"3GiB\"");
+    assert!(text.starts_with("vgpud.toml, line 3: this is no TOML: "), "{text}");
+    let text = told("[run\n");
+    assert!(text.starts_with("vgpud.toml, line 1: this is no TOML: "), "{text}");
+}
+
+#[test]
+fn what_is_there_and_cannot_be_read_is_refused() {
+    let folder = Folder::with(None, &[]);
+    fs::create_dir(folder.main()).unwrap();
+    assert_eq!(folder.told(), "Cannot read the settings vgpud.toml");
+    assert_eq!(folder.load().unwrap_err().source().unwrap().to_string(), "Is a directory (os error 21)");
+    let folder = Folder::with(None, &[]);
+    fs::write(folder.main(), b"\xff\xfe").unwrap();
+    assert_eq!(folder.told(), "Cannot read the settings vgpud.toml");
+    let folder = Folder::with(None, &[]);
+    fs::write(folder.0.path().join("vgpud.toml.d"), "").unwrap();
+    assert_eq!(folder.told(), "Cannot read the settings vgpud.toml.d");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_breaks_the_reader(text in "(\\[(daemon|gpu|run|x)?\\]?|\n|[a-z]{1,6}|=|\"|[0-9:.]{1,9}|é| ){0,20}") {
+        let _ = Folder::with(Some(&text), &[]).load();
+    }
+
+    #[test]
+    fn a_damaged_example_is_never_taken_for_something_else_silently(at in 0_usize..1500, byte in " -~") {
+        let mut text = Settings::EXAMPLE.to_owned();
+        let at = at.min(text.len() - 1);
+        if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
+            text.replace_range(at..=at, &byte);
+            if let Err(error) = Folder::with(Some(&text), &[]).load() {
+                let text = error.to_string();
+                proptest::prop_assert!(text.contains("vgpud.toml, line "), "{}", text);
+            }
+        }
+    }
+}
