@@ -28,9 +28,7 @@ pub enum RunError {
     Qemu { code: i32, stderr: String },
     #[error("The guest's kernel panicked: {line}")]
     Panic { line: String },
-    #[error(
-        "Slice {slice} is not back{holders}; vgpud goes on trying once nobody holds it: see `vgpuctl show {slice}`"
-    )]
+    #[error("Slice {slice} is not back{holders}; see `vgpuctl show {slice}`")]
     NotBack {
         slice: String,
         holders: String,

@@ -1,6 +1,7 @@
 //! The host that the canned server plays: an SR-IOV GPU, a parent of mediated devices, and a GPU
 //! that cannot be cut.
 
+use std::path::Path;
 use vgpud::api;
 
 const GIB: u64 = 1 << 30;
@@ -129,6 +130,15 @@ pub fn leased(slice: api::Slice, owner: &str, holder: Option<u32>) -> api::Slice
         lease: Some(lease),
         ..slice
     }
+}
+
+/// The slice on a host whose root is `root`.
+pub fn below(root: &Path, mut slice: api::Slice) -> api::Slice {
+    let node = slice.lease.as_mut().and_then(|lease| lease.node.as_mut());
+    for path in slice.group_node.iter_mut().chain(&mut slice.cdev_node).chain(node) {
+        *path = format!("{}{path}", root.display());
+    }
+    slice
 }
 
 pub fn plan(count: u32) -> api::Plan {

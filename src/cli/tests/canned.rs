@@ -33,6 +33,10 @@ pub enum Mood {
     BreakingOff,
     /// As many events as this, one after the other.
     Talkative(u64),
+    /// Slices whose nodes are below the server's own folder.
+    Lending,
+    /// So too, and nothing that was lent is taken back.
+    Keeping(Code, api::Failure),
 }
 
 /// A server in its own folder, gone with it.
@@ -46,6 +50,7 @@ pub struct Canned {
 #[derive(Debug)]
 struct Answering {
     mood: Mood,
+    folder: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -56,13 +61,19 @@ impl Canned {
         let socket = folder.path().join("vgpud.sock");
         let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let service = VgpudServer::new(Answering { mood, asked: Arc::clone(&asked) });
+        let folder_of_server = folder.path().to_owned();
+        let answering = Answering { mood, folder: folder_of_server, asked: Arc::clone(&asked) };
+        let service = VgpudServer::new(answering);
         tokio::spawn(Server::builder().add_service(service).serve_with_incoming(listener));
         Self { folder, socket, asked }
     }
 
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// What was asked so far, in Debug form.
@@ -101,7 +112,12 @@ impl Answering {
         match &self.mood {
             Mood::Refusing(code, failure) => Err(status(*code, failure)),
             Mood::Foreign(code, message) => Err(Status::new(*code, *message)),
-            Mood::Helpful | Mood::Empty | Mood::BreakingOff | Mood::Talkative(_) => Ok(()),
+            Mood::Helpful
+            | Mood::Empty
+            | Mood::BreakingOff
+            | Mood::Talkative(_)
+            | Mood::Lending
+            | Mood::Keeping(..) => Ok(()),
         }
     }
 
@@ -111,6 +127,10 @@ impl Answering {
 
     fn find(&self, id: &str) -> Result<api::Slice, Status> {
         let found = self.unless_empty(answers::slices()).into_iter().find(|slice| slice.id == id);
+        let found = found.map(|slice| match self.mood {
+            Mood::Lending | Mood::Keeping(..) => answers::below(&self.folder, slice),
+            _ => slice,
+        });
         found.ok_or_else(|| {
             let message = format!("There is no slice {id:?}; `vgpuctl slices` lists them");
             status(Code::NotFound, &refusal("NO_SUCH_SLICE", &message, &[]))
@@ -220,6 +240,9 @@ impl Vgpud for Answering {
     ) -> Result<Response<api::Slice>, Status> {
         self.note(request.get_ref());
         self.allow_change()?;
+        if let Mood::Keeping(code, failure) = &self.mood {
+            return Err(status(*code, failure));
+        }
         let slice = self.find(&request.into_inner().id)?;
         Ok(Response::new(api::Slice { lease: None, phase: api::Phase::Ready.into(), ..slice }))
     }

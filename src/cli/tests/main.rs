@@ -10,4 +10,5 @@ mod process;
 
 mod errors;
 mod outputs;
+mod runs;
 mod streams;
