@@ -67,12 +67,21 @@ fn unless_gone<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, Error
 /// # Errors
 /// Where it is there and cannot be read.
 pub fn read(path: &Path) -> Result<Option<String>, Error> {
+    let bytes = bytes(path, LONGEST)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
+}
+
+/// The first bytes of a binary attribute, as many as there are up to `longest`.
+///
+/// # Errors
+/// Where it is there and cannot be read.
+pub fn bytes(path: &Path, longest: u64) -> Result<Option<Vec<u8>>, Error> {
     let bytes = || {
         let mut bytes = Vec::new();
-        fs::File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
+        fs::File::open(path)?.take(longest).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    Ok(unless_gone(path, bytes())?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
+    unless_gone(path, bytes())
 }
 
 /// The attribute as a value; `wanted` says what it should be ("a number of VFs").
@@ -111,10 +120,11 @@ pub fn names(folder: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Whether something is there; a link that leads nowhere is not.
+/// Whether something is there; a link that leads nowhere is not. What cannot be looked at for another
+/// reason (EACCES) is taken to be there, so that whoever reads it next gets that reason.
 #[must_use]
 pub fn exists(path: &Path) -> bool {
-    fs::metadata(path).is_ok()
+    fs::metadata(path).map_or_else(|error| !gone(&error), |_| true)
 }
 
 impl Host {

@@ -31,8 +31,8 @@ pub struct SriovCapability {
     pub enabled: u16,
     /// Those of the enabled that are on a driver, and so no spares.
     pub bound: u16,
-    /// Size of one VF's largest memory BAR, read from the PF's IOV resources; none where the
-    /// firmware assigned none.
+    /// Size of one VF's largest memory BAR, read from the PF's IOV resources and its SR-IOV capability;
+    /// none where the firmware assigned none, or the reader is not root.
     pub vf_aperture: Option<Memory>,
 }
 

@@ -110,3 +110,15 @@ impl AsRawFd for UeventSocket {
         self.0.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_gives_a_socket_and_nothing_is_waited_for_beyond_patience() {
+        let socket = UeventSocket::open().unwrap();
+        // What other devices of this machine report meanwhile is none of our business.
+        socket.next(Duration::ZERO).unwrap();
+    }
+}

@@ -14,6 +14,10 @@ impl FakeKernel {
         self.tree().text(&format!("{folder}/sriov_totalvfs"), &gpu.driver_max_vfs.min(total).to_string());
         self.tree().text(&format!("{folder}/sriov_numvfs"), "0");
         self.tree().text(&format!("{folder}/sriov_drivers_autoprobe"), "1");
+        let mut config = vec![0; 4096];
+        config[0x100..0x104].copy_from_slice(&0x0001_0010_u32.to_le_bytes());
+        config[0x10e..0x110].copy_from_slice(&total.to_le_bytes());
+        self.tree().file(&format!("{folder}/config"), &config);
         let line = |start: u64, size: u64, flags: u64| {
             let end = if size == 0 { 0 } else { start + size - 1 };
             format!("{start:#018x} {end:#018x} {flags:#018x}\n")

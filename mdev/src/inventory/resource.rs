@@ -2,8 +2,9 @@
 //!
 //! The kernel writes one line a resource: start, end, flags, in hexadecimal. Lines 0 to 5 are the BARs,
 //! 6 the ROM, 7 to 12 the IOV BARs (include/linux/pci.h: `PCI_IOV_RESOURCES` follows `PCI_ROM_RESOURCE`
-//! where CONFIG_PCI_IOV is set). An IOV BAR spans the BAR of every VF that the capability names as
-//! total (drivers/pci/iov.c, `sriov_init`), whatever a driver allows.
+//! where CONFIG_PCI_IOV is set). An IOV BAR spans the BARs of TotalVFs VFs, as the capability in config
+//! space says (drivers/pci/iov.c, `sriov_init`); `sriov_totalvfs` can be less, for a driver may allow
+//! fewer.
 
 use crate::Memory;
 
@@ -12,7 +13,33 @@ const IOV: std::ops::Range<usize> = 7..13;
 const IORESOURCE_MEM: u64 = 0x200;
 const IORESOURCE_UNSET: u64 = 0x2000_0000;
 
-/// Size of one VF's largest memory BAR.
+/// PCI Express Base Specification, 7.6.3 and 9.3.3; linux/pci_regs.h.
+const EXTENDED_CAPABILITIES: usize = 0x100;
+const SRIOV_CAPABILITY: u32 = 0x10;
+const TOTAL_VFS: usize = 0x0e;
+
+/// TotalVFs of the SR-IOV capability; none where config space has none, or is shown in part only, as
+/// to all but root.
+pub(super) fn total_vfs(config: &[u8]) -> Option<u16> {
+    let word = |at: usize| Some(u32::from_le_bytes(config.get(at..at + 4)?.try_into().ok()?));
+    let mut at = EXTENDED_CAPABILITIES;
+    // Config space holds no more capabilities than this: a longer chain is a circle.
+    for _ in 0..(4096 - EXTENDED_CAPABILITIES) / 8 {
+        let header = word(at)?;
+        if header & 0xffff == SRIOV_CAPABILITY {
+            return Some(u16::from_le_bytes(
+                config.get(at + TOTAL_VFS..at + TOTAL_VFS + 2)?.try_into().ok()?,
+            ));
+        }
+        at = usize::try_from(header >> 20).ok()? & !3;
+        if at < EXTENDED_CAPABILITIES {
+            return None;
+        }
+    }
+    None
+}
+
+/// Size of one VF's largest memory BAR, of `total_vfs` as the capability says.
 pub(super) fn vf_aperture(resources: &str, total_vfs: u16) -> Option<Memory> {
     let lines = resources.lines().take(IOV.end).skip(IOV.start);
     let largest = lines.filter_map(|line| {
@@ -22,8 +49,10 @@ pub(super) fn vf_aperture(resources: &str, total_vfs: u16) -> Option<Memory> {
         let usable = flags & IORESOURCE_MEM != 0 && flags & IORESOURCE_UNSET == 0;
         usable.then(|| end.checked_sub(start)?.checked_add(1))?
     });
-    let largest = largest.max()?.checked_div(total_vfs.into())?;
-    (largest > 0).then(|| Memory::from_bytes(largest))
+    let largest = largest.max()?;
+    let aperture = largest.checked_div(total_vfs.into())?;
+    // BARs are powers of two: anything else was not what it was taken for.
+    aperture.is_power_of_two().then(|| Memory::from_bytes(aperture))
 }
 
 #[cfg(test)]
@@ -55,12 +84,36 @@ mod tests {
             assert_eq!(vf_aperture(&text, 8), None, "{text}");
         }
         assert_eq!(vf_aperture(&with_iov(&["0x0 0x7ffffff 0x200\n"]), 0), None);
+        assert_eq!(vf_aperture(&with_iov(&["0x0 0x7ffffff 0x200\n"]), 7), None);
+    }
+
+    #[test]
+    fn total_vfs_of_the_capability() {
+        let mut config = vec![0; 4096];
+        let mut put = |at: usize, word: u32| config[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        // ACS at 0x100, then SR-IOV at 0x160.
+        put(0x100, 0x160 << 20 | 1 << 16 | 0x0d);
+        put(0x160, 1 << 16 | 0x10);
+        put(0x16c, 31 << 16 | 31);
+        assert_eq!(total_vfs(&config), Some(31));
+        assert_eq!(total_vfs(&config[..0x170]), Some(31));
+        for short in [0x16f, 0x160, 0x100, 64, 0] {
+            assert_eq!(total_vfs(&config[..short]), None, "{short}");
+        }
+        config[0x102..0x104].copy_from_slice(&[0x01, 0x10]);
+        assert_eq!(total_vfs(&config), None, "a chain that leads to itself");
+        assert_eq!(total_vfs(&[0xff; 4096]), None, "no answer");
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_breaks_the_reader(text in "((0x)?[0-9a-fg]{0,17} ?\n?){0,40}", total: u16) {
             vf_aperture(&text, total);
+        }
+
+        #[test]
+        fn no_config_space_breaks_the_reader(config in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+            total_vfs(&config);
         }
     }
 }

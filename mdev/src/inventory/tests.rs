@@ -143,6 +143,14 @@ fn one_broken_gpu_does_not_hide_the_others_and_says_what_is_wrong() {
 }
 
 #[test]
+fn a_driver_that_allows_fewer_vfs_does_not_make_them_larger() {
+    let fake = FakeHost::machine().gpu(FakeGpu::new("0000:41:00.0").sriov(8).driver_max_vfs(4)).build();
+    let gpu = gpu(&fake.host(), &GpuSelection::default(), address("0000:41:00.0")).unwrap();
+    let capability = gpu.sriov.unwrap();
+    assert_eq!((capability.total, capability.vf_aperture), (4, Some(Memory::from_bytes(16 << 20))));
+}
+
+#[test]
 fn vfs_on_a_driver_are_counted() {
     let fake = everything();
     let host = fake.host();

@@ -3,7 +3,6 @@
 use crate::{
     DriverName, Error, Host, Instance, InstanceName, PciAddress, ResetOutcome, VfIndex, attribute, device,
 };
-use std::{fs, io::Read};
 
 /// A VF that exists, whatever driver it is on.
 #[derive(Debug)]
@@ -83,13 +82,10 @@ impl VirtualFunction {
         }
     }
 
-    /// Whether the device does not answer to reads of its config space. Judged, as the kernel does
+    /// Whether the device is gone or does not answer to reads of its config space. Judged, as the kernel does
     /// (`pci_dev_wait`), by the command and status registers: a VF's vendor id reads as ones always.
     fn silent(&self, host: &Host) -> Result<bool, Error> {
-        let path = host.pci_device(self.address).join("config");
-        let mut header = [0_u8; 8];
-        let read = fs::File::open(&path).and_then(|mut file| file.read_exact(&mut header));
-        read.map_err(|source| Error::Read { path, source })?;
-        Ok(header[4..8] == [0xff; 4])
+        let header = attribute::bytes(&host.pci_device(self.address).join("config"), 8)?;
+        Ok(header.is_none_or(|header| header.get(4..8) == Some(&[0xff; 4])))
     }
 }
