@@ -178,13 +178,13 @@ impl Cache {
         let lock = self.lock_file(&id)?;
         let mut build = Some(build);
         loop {
-            lock.lock_shared().at("lock", &path)?;
+            lock_within(&lock, Hold::Shared, name, &path, progress)?;
             if path.is_dir() {
                 touch(&path);
                 return Ok(Entry { path, key: key.clone(), _shared: lock });
             }
             lock.unlock().at("unlock", &path)?;
-            self.lock_exclusively(&lock, name, &path, progress)?;
+            lock_within(&lock, Hold::Exclusive, name, &path, progress)?;
             // Another run may have built it in the meantime.
             if !path.is_dir() {
                 // The loop only comes back here when another run has pruned the entry between this
@@ -207,18 +207,6 @@ impl Cache {
     fn lock_file(&self, id: &str) -> Result<File> {
         let path = self.folder.join("locks").join(id);
         File::options().create(true).append(true).open(&path).at("open", path)
-    }
-
-    fn lock_exclusively(&self, lock: &File, name: &str, path: &Path, progress: Progress) -> Result<()> {
-        if try_lock(lock, path)? {
-            return Ok(());
-        }
-        let step = progress.step(format!("{name}: another run is building it, waiting"));
-        poll(&format!("another run to build {}", path.display()), BUILD_LIMIT, || {
-            Ok(try_lock(lock, path)?.then_some(()))
-        })?;
-        step.done();
-        Ok(())
     }
 
     /// Removes all but the `keep` last used entries of `name`, and what interrupted builds left.
@@ -255,9 +243,36 @@ impl Cache {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Hold {
+    Shared,
+    Exclusive,
+}
+
+/// Takes the lock; says so when another run has it.
+fn lock_within(lock: &File, hold: Hold, name: &str, path: &Path, progress: Progress) -> Result<()> {
+    if try_hold(lock, hold, path)? {
+        return Ok(());
+    }
+    let step = progress.step(format!("{name}: another run is building it, waiting"));
+    poll(&format!("another run to build {}", path.display()), BUILD_LIMIT, || {
+        Ok(try_hold(lock, hold, path)?.then_some(()))
+    })?;
+    step.done();
+    Ok(())
+}
+
 /// Whether the exclusive lock was free and is now held.
 pub(crate) fn try_lock(lock: &File, path: &Path) -> Result<bool> {
-    match lock.try_lock() {
+    try_hold(lock, Hold::Exclusive, path)
+}
+
+fn try_hold(lock: &File, hold: Hold, path: &Path) -> Result<bool> {
+    let tried = match hold {
+        Hold::Shared => lock.try_lock_shared(),
+        Hold::Exclusive => lock.try_lock(),
+    };
+    match tried {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(source)) => {
