@@ -31,7 +31,7 @@ pub struct Globals {
         help_heading = "Global options"
     )]
     pub socket: Option<PathBuf>,
-    /// Settings file, read together with its drop-ins
+    /// Settings file, read with the drop-ins beside it; default: /etc/vgpud/vgpud.toml
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub config: Option<PathBuf>,
     /// Root folder of the host to look at

@@ -11,7 +11,7 @@ use super::{
 use crate::api;
 use prost::Message as _;
 use serde::Serialize;
-use std::{error::Error as _, io, io::Write as _, time::Duration};
+use std::{error::Error as _, io, io::Write as _, path::PathBuf, time::Duration};
 use tonic::Code;
 
 /// A failure of one command.
@@ -34,6 +34,10 @@ pub enum Error {
     EventsEnded { last: u64 },
     #[error("There is no {what} {name:?}; {list}")]
     NoSuch { what: &'static str, name: String, list: &'static str, hint: Option<String> },
+    #[error(transparent)]
+    Settings(#[from] vgpud_config::SettingsError),
+    #[error("There is no settings file {}", path.display())]
+    NoSettings { path: PathBuf },
     #[error("Cannot write the output")]
     Output(#[source] io::Error),
     #[error("Cannot turn the answer into JSON")]
@@ -177,6 +181,8 @@ impl Error {
             | Self::Incomplete { .. }
             | Self::EventsEnded { .. }
             | Self::NoSuch { .. }
+            | Self::Settings(_)
+            | Self::NoSettings { .. }
             | Self::Output(_)
             | Self::Json(_)
             | Self::Runtime(_) => Exit::Trouble,
@@ -191,6 +197,7 @@ impl Error {
             Self::Incomplete { .. } => "INCOMPLETE_ANSWER",
             Self::EventsEnded { .. } => "EVENTS_ENDED",
             Self::NoSuch { .. } => "NOT_FOUND",
+            Self::Settings(_) | Self::NoSettings { .. } => "SETTINGS",
             Self::Output(_) | Self::Json(_) => "OUTPUT",
             Self::Runtime(_) => "RUNTIME",
             Self::Run(error) => error.reason(),
@@ -213,6 +220,8 @@ impl Error {
             Self::EventsEnded { last } => (Vec::new(), Some(format!("go on later with --after {last}"))),
             Self::Silent { .. }
             | Self::Incomplete { .. }
+            | Self::Settings(_)
+            | Self::NoSettings { .. }
             | Self::Output(_)
             | Self::Json(_)
             | Self::Runtime(_)

@@ -14,6 +14,9 @@ use std::{
 use vgpud_config::Settings;
 use vgpud_mdev::Host;
 
+/// The settings of a host; drop-ins stand beside it in `vgpud.toml.d`.
+const SETTINGS: &str = "/etc/vgpud/vgpud.toml";
+
 /// One run of vgpuctl.
 #[derive(Debug)]
 pub struct Session {
@@ -58,7 +61,12 @@ impl Session {
         if let Some(settings) = self.settings.get() {
             return Ok(settings);
         }
-        let settings = Settings::default();
+        let settings = match &self.globals.config {
+            // The usual file may be absent, one that was named may not.
+            Some(path) if !path.is_file() => return Err(Error::NoSettings { path: path.clone() }),
+            Some(path) => Settings::load(path)?,
+            None => Settings::load(&self.host.path(SETTINGS))?,
+        };
         Ok(self.settings.get_or_init(|| settings))
     }
 
@@ -76,9 +84,13 @@ impl Session {
     /// Connects to vgpud.
     ///
     /// # Errors
-    /// Where it cannot be reached.
+    /// Where it cannot be reached, or the settings that name its socket are wrong.
     pub async fn connect(&self) -> Result<Client, Error> {
-        Client::connect(&self.socket()?, &self.settings()?.timeouts).await
+        let socket = self.socket()?;
+        // Who names the socket needs no settings: a typo in them is vgpud's to tell, and this user
+        // may have no right to read them.
+        let timeouts = self.settings().map(|settings| settings.timeouts.clone()).unwrap_or_default();
+        Client::connect(&socket, &timeouts).await
     }
 
     /// Prints what the command was asked for.

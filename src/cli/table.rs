@@ -1,23 +1,32 @@
-//! Tables without borders: aligned columns, wrapped to the terminal, nothing cut off.
+//! Tables without borders: aligned columns, sentences wrapped to the terminal, names and numbers
+//! never, nothing cut off.
 
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use vgpud_config::Memory;
 
 /// Shown where there is no value.
 pub const NONE: &str = "-";
 
-/// How a column stands.
+/// A narrower column of sentences is no longer readable.
+const NARROWEST: u16 = 20;
+
+/// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
-    Left,
-    Right,
+pub enum Kind {
+    /// Stays whole, so that it can be copied.
+    Name,
+    /// Stays whole, to the right.
+    Number,
+    /// Wrapped where the terminal is narrow.
+    Words,
 }
 
-/// Rows below a header. A column in which every row is empty is left out.
+/// Rows below a header, and notes below the rows.
 #[derive(Debug)]
 pub struct Grid {
-    columns: Vec<(&'static str, Align)>,
+    columns: Vec<(&'static str, Kind)>,
     rows: Vec<Vec<Field>>,
+    notes: Vec<(String, String)>,
 }
 
 /// One cell.
@@ -73,8 +82,8 @@ pub fn compute(hundredths: Option<u32>) -> String {
 
 impl Grid {
     #[must_use]
-    pub fn new(columns: &[(&'static str, Align)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+    pub fn new(columns: &[(&'static str, Kind)]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds a row; it has a field for each column.
@@ -82,31 +91,51 @@ impl Grid {
         self.rows.push(fields.into_iter().collect());
     }
 
-    /// The table for this terminal, or as wide as it needs where stdout is none.
+    /// Adds a sentence about a row, to stand below the table.
+    pub fn note(&mut self, about: &str, sentence: Option<&String>) {
+        if let Some(sentence) = sentence {
+            self.notes.push((about.to_owned(), sentence.clone()));
+        }
+    }
+
+    /// The table for this terminal, or as wide as it needs where stdout is none. Empty without rows.
     #[must_use]
-    pub fn render(&self) -> String {
-        let shown: Vec<usize> =
-            (0..self.columns.len()).filter(|&at| self.rows.iter().any(|row| is_filled(row, at))).collect();
-        if shown.is_empty() {
+    pub fn render(self) -> String {
+        if self.rows.is_empty() {
             return String::new();
         }
         let mut table = plain_table();
-        table.set_header(shown.iter().map(|&at| self.columns[at].0));
-        for row in &self.rows {
-            table.add_row(shown.iter().map(|&at| row.get(at).cloned().unwrap_or_default().into_cell()));
+        table.set_header(self.columns.iter().map(|(title, _)| *title));
+        for row in self.rows {
+            table.add_row(row.into_iter().map(Field::into_cell));
         }
-        for (column, &at) in table.column_iter_mut().zip(&shown) {
-            column.set_padding((0, 2));
-            if self.columns[at].1 == Align::Right {
-                column.set_cell_alignment(CellAlignment::Right);
+        let kinds: Vec<Kind> = self.columns.into_iter().map(|(_, kind)| kind).collect();
+        arrange(&mut table, &kinds);
+        let mut text = table.trim_fmt();
+        if !self.notes.is_empty() {
+            let mut notes = plain_table();
+            for (about, sentence) in self.notes {
+                notes.add_row([format!("{about}:"), sentence]);
             }
+            arrange(&mut notes, &[Kind::Name, Kind::Words]);
+            text += &format!("\n\n{}", notes.trim_fmt());
         }
-        lines(&table)
+        text
     }
 }
 
-fn is_filled(row: &[Field], at: usize) -> bool {
-    row.get(at).is_some_and(|field| !field.text.is_empty())
+fn arrange(table: &mut Table, kinds: &[Kind]) {
+    let widths = table.column_max_content_widths();
+    for ((column, kind), width) in table.column_iter_mut().zip(kinds).zip(widths) {
+        column.set_padding((0, 2));
+        column.set_constraint(match kind {
+            Kind::Name | Kind::Number => ColumnConstraint::ContentWidth,
+            Kind::Words => ColumnConstraint::LowerBoundary(Width::Fixed(width.min(NARROWEST) + 2)),
+        });
+        if *kind == Kind::Number {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
 }
 
 impl Field {
@@ -129,10 +158,8 @@ pub fn facts(pairs: &[(&str, Option<String>)]) -> String {
             table.add_row([key.to_string(), value.clone()]);
         }
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    lines(&table)
+    arrange(&mut table, &[Kind::Name, Kind::Words]);
+    table.trim_fmt()
 }
 
 fn plain_table() -> Table {
@@ -141,6 +168,31 @@ fn plain_table() -> Table {
     table
 }
 
-fn lines(table: &Table) -> String {
-    table.trim_fmt()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_amounts_read_as_people_write_them() {
+        assert_eq!(
+            ["100%", "12.5%", "0.01%", "-"].map(ToOwned::to_owned),
+            [compute(Some(10_000)), compute(Some(1_250)), compute(Some(1)), compute(None)]
+        );
+        assert_eq!((memory(Some(3 << 29)), memory(None)), ("1536MiB".to_owned(), "-".to_owned()));
+    }
+
+    #[test]
+    fn sentences_wrap_and_names_stay_whole() {
+        let mut table = plain_table();
+        table.set_width(48).set_header(["GPU", "WHY"]);
+        table.add_row(["0000:41:00.0", "vf-8 is the smallest that has 20GiB; 6 are free"]);
+        arrange(&mut table, &[Kind::Name, Kind::Words]);
+        let expected = "\
+GPU           WHY
+0000:41:00.0  vf-8 is the smallest that has
+              20GiB; 6 are free";
+        assert_eq!(table.trim_fmt(), expected);
+        table.set_width(20);
+        assert!(table.trim_fmt().contains("0000:41:00.0  vf-8 is the smallest"), "{table}");
+    }
 }

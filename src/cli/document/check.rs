@@ -2,7 +2,7 @@
 
 use crate::cli::{
     output::Document,
-    table::{Align, Field, Grid, Tone},
+    table::{Field, Grid, Kind, Tone},
 };
 use serde::Serialize;
 use vgpud_vmm::doctor;
@@ -83,7 +83,7 @@ impl Verdict {
 
 impl Document for Checks {
     fn text(&self) -> String {
-        let mut grid = Grid::new(&[("CHECK", Align::Left), ("RESULT", Align::Left), ("FOUND", Align::Left)]);
+        let mut grid = Grid::new(&[("CHECK", Kind::Name), ("RESULT", Kind::Name), ("FOUND", Kind::Words)]);
         for check in &self.checks {
             let mend = check.mend.as_ref().map(|mend| format!("to mend: {mend}"));
             let told = [Some(check.found.clone()), mend, check.skipped.clone()];

@@ -5,7 +5,7 @@ use crate::{
     api,
     cli::{
         output::Document,
-        table::{Align, Field, Grid, Tone, facts, or_none},
+        table::{Field, Grid, Kind, facts, or_none},
     },
 };
 use serde::Serialize;
@@ -105,17 +105,15 @@ impl Gpus {
 impl Document for Gpus {
     fn text(&self) -> String {
         let mut grid = Grid::new(&[
-            ("GPU", Align::Left),
-            ("NAME", Align::Left),
-            ("DRIVER", Align::Left),
-            ("CUT BY", Align::Left),
-            ("VFS", Align::Right),
-            ("SLICES", Align::Right),
-            ("NUMA", Align::Right),
-            ("NOTE", Align::Left),
+            ("GPU", Kind::Name),
+            ("NAME", Kind::Words),
+            ("DRIVER", Kind::Name),
+            ("CUT BY", Kind::Name),
+            ("VFS", Kind::Number),
+            ("SLICES", Kind::Number),
+            ("NUMA", Kind::Number),
         ]);
         for gpu in &self.gpus {
-            let note = gpu.unusable.clone().unwrap_or_default();
             grid.row([
                 Field::from(&gpu.address),
                 gpu.name().into(),
@@ -124,8 +122,8 @@ impl Document for Gpus {
                 or_none(gpu.vfs()),
                 gpu.slices.len().into(),
                 or_none(gpu.numa_node),
-                Field::toned(note, Tone::Warning),
             ]);
+            grid.note(&gpu.address, gpu.unusable.as_ref());
         }
         grid.render()
     }

@@ -4,7 +4,7 @@ use crate::{
     api,
     cli::{
         output::Document,
-        table::{Align, Field, Grid},
+        table::{Field, Grid, Kind},
     },
 };
 use serde::Serialize;
@@ -58,12 +58,11 @@ impl DryRun {
 impl Document for DryRun {
     fn text(&self) -> String {
         let Plan { slices, considered, effects } = &self.plan;
-        let mut planned =
-            Grid::new(&[("GPU", Align::Left), ("PROFILE", Align::Left), ("CUT BY", Align::Left)]);
+        let mut planned = Grid::new(&[("GPU", Kind::Name), ("PROFILE", Kind::Name), ("CUT BY", Kind::Name)]);
         for slice in slices {
             planned.row([Field::from(&slice.gpu), (&slice.profile).into(), (&slice.mechanism).into()]);
         }
-        let mut verdicts = Grid::new(&[("GPU", Align::Left), ("CHOSEN", Align::Left), ("WHY", Align::Left)]);
+        let mut verdicts = Grid::new(&[("GPU", Kind::Name), ("CHOSEN", Kind::Name), ("WHY", Kind::Words)]);
         for one in considered {
             let chosen = if one.chosen { "yes" } else { "no" };
             verdicts.row([Field::from(&one.gpu), chosen.into(), (&one.reason).into()]);

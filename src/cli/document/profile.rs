@@ -5,7 +5,7 @@ use crate::{
     api,
     cli::{
         output::Document,
-        table::{Align, Field, Grid, compute, memory},
+        table::{Field, Grid, Kind, compute, memory},
     },
 };
 use serde::Serialize;
@@ -59,14 +59,13 @@ impl Profiles {
 impl Document for Profiles {
     fn text(&self) -> String {
         let mut grid = Grid::new(&[
-            ("GPU", Align::Left),
-            ("PROFILE", Align::Left),
-            ("CUT BY", Align::Left),
-            ("MEMORY", Align::Right),
-            ("COMPUTE", Align::Right),
-            ("AVAILABLE", Align::Right),
-            ("CAPACITY", Align::Right),
-            ("NOTE", Align::Left),
+            ("GPU", Kind::Name),
+            ("PROFILE", Kind::Name),
+            ("CUT BY", Kind::Name),
+            ("MEMORY", Kind::Number),
+            ("COMPUTE", Kind::Number),
+            ("AVAILABLE", Kind::Number),
+            ("CAPACITY", Kind::Number),
         ]);
         for profile in &self.profiles {
             grid.row([
@@ -77,8 +76,9 @@ impl Document for Profiles {
                 compute(profile.compute_hundredths).into(),
                 profile.available.into(),
                 profile.capacity.into(),
-                profile.unavailable.clone().unwrap_or_default().into(),
             ]);
+            let about = format!("{} on {}", profile.name, profile.gpu);
+            grid.note(&about, profile.unavailable.as_ref());
         }
         grid.render()
     }

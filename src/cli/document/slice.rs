@@ -6,7 +6,7 @@ use crate::{
     cli::{
         error::Report,
         output::Document,
-        table::{Align, Field, Grid, Tone, compute, facts, memory, or_none},
+        table::{Field, Grid, Kind, Tone, compute, facts, memory, or_none},
     },
 };
 use serde::Serialize;
@@ -193,14 +193,13 @@ impl Document for Slices {
 
 fn table<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> String {
     let mut grid = Grid::new(&[
-        ("SLICE", Align::Left),
-        ("GPU", Align::Left),
-        ("PROFILE", Align::Left),
-        ("MEMORY", Align::Right),
-        ("COMPUTE", Align::Right),
-        ("PHASE", Align::Left),
-        ("OWNER", Align::Left),
-        ("NOTE", Align::Left),
+        ("SLICE", Kind::Name),
+        ("GPU", Kind::Name),
+        ("PROFILE", Kind::Name),
+        ("MEMORY", Kind::Number),
+        ("COMPUTE", Kind::Number),
+        ("PHASE", Kind::Name),
+        ("OWNER", Kind::Words),
     ]);
     for slice in slices {
         grid.row([
@@ -211,8 +210,8 @@ fn table<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> String {
             compute(slice.compute_hundredths).into(),
             Field::toned(slice.phase.to_string(), slice.tone()),
             or_none(slice.lease.as_ref().map(|lease| &lease.owner)),
-            slice.quarantine_reason.clone().unwrap_or_default().into(),
         ]);
+        grid.note(&slice.id, slice.quarantine_reason.as_ref());
     }
     grid.render()
 }

@@ -130,3 +130,29 @@ async fn wrong_command_lines_are_usage_errors() {
     }
     assert!(server.asked().is_empty(), "a wrong command line asks nobody");
 }
+
+#[tokio::test]
+async fn wrong_settings_are_told_with_their_line() {
+    let server = Canned::start(Mood::Helpful);
+    let settings = server.folder().join("vgpud.toml");
+    std::fs::write(&settings, "[daemon]\nsocet = \"/run/x.sock\"\n").unwrap();
+    let settings = settings.to_str().unwrap();
+    golden::check("settings-typo", &server, &["doctor", "--config", settings]).await;
+    let absent = format!("{settings}.absent");
+    golden::check("settings-absent", &server, &["doctor", "--config", &absent]).await;
+    // The socket is named, so nothing of the settings is needed.
+    let done = vgpuctl(server.socket(), &["status", "--config", settings]).await;
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+}
+
+#[tokio::test]
+async fn the_socket_comes_from_the_settings_where_nothing_else_names_it() {
+    let server = Canned::start(Mood::Helpful);
+    let settings = server.folder().join("vgpud.toml");
+    std::fs::write(&settings, format!("[daemon]\nsocket = {:?}\n", server.socket())).unwrap();
+    let mut command =
+        crate::process::command(server.socket(), &["status", "--config", settings.to_str().unwrap()]);
+    command.env_remove("VGPUD_SOCKET");
+    let done = crate::process::finish(command).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+}
