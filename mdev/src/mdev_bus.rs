@@ -100,14 +100,21 @@ fn wait_until_whole(host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<Inst
     })
 }
 
-fn remove(host: &Host, uuid: MdevUuid) -> Result<(), Error> {
+fn remove(host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<(), Error> {
     let folder = host.mdev_device(uuid);
-    if let Err(error) = host.write_attr(&folder.join("remove"), "1") {
+    match host.write_attr(&folder.join("remove"), "1") {
         // Some parents remove an instance by themselves when its VM ends.
-        return if attribute::exists(&folder) { Err(error) } else { Ok(()) };
+        Err(error) if attribute::exists(&folder) => Err(error),
+        _ => wait_until_gone(host, gpu, uuid),
     }
-    let what = || format!("mediated device {uuid} to leave the bus");
-    host.wait_for(what, || Ok((!attribute::exists(&folder)).then_some(())))
+}
+
+/// The mdev core takes a device off the bus first and then waits for its user: only when its folder
+/// below the parent is gone, too, is what it took of the GPU free.
+fn wait_until_gone(host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<(), Error> {
+    let folders = [host.mdev_device(uuid), host.pci_device(gpu).join(uuid.to_string())];
+    let what = || format!("mediated device {uuid} to go; does a VM still hold it?");
+    host.wait_for(what, || Ok((!folders.iter().any(|folder| attribute::exists(folder))).then_some(())))
 }
 
 impl Mechanism for MdevBus {
@@ -186,7 +193,7 @@ impl Mechanism for MdevBus {
         });
         made.map_err(|error| {
             let there = attribute::exists(&host.mdev_device(uuid));
-            let undo = if there { remove(host, uuid) } else { Ok(()) };
+            let undo = if there { remove(host, gpu, uuid) } else { Ok(()) };
             error.after_undo(&name, undo)
         })
     }
@@ -218,11 +225,11 @@ impl Mechanism for MdevBus {
     fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error> {
         let uuid = uuid_of(gpu, name)?;
         match found(host, uuid)? {
-            Some(found) if found.parent == gpu.to_string() => remove(host, uuid),
+            Some(found) if found.parent == gpu.to_string() => remove(host, gpu, uuid),
             Some(found) => {
                 Err(Error::OtherMdev { uuid, what: format!("on {} and not on GPU {gpu}", found.parent) })
             }
-            None => Ok(()),
+            None => wait_until_gone(host, gpu, uuid),
         }
     }
 

@@ -222,10 +222,24 @@ fn removal_is_read_back_and_finished_by_asking_again() {
     fake.ignore("remove", 0);
     assert_eq!(
         told(MdevBus.destroy(&host, gpu(), name(1))),
-        "Waited 0.2 s for mediated device 00000000-0000-0000-0000-000000000001 to leave the bus, in vain"
+        "Waited 0.2 s for mediated device 00000000-0000-0000-0000-000000000001 to go; does a VM still hold it?, in vain"
     );
     MdevBus.destroy(&host, gpu(), name(1)).unwrap();
     assert_eq!(fake.snapshot(), before);
+}
+
+#[test]
+fn a_device_that_is_off_the_bus_but_held_is_not_gone() {
+    let (fake, host) = machine();
+    let folder = "sys/bus/pci/devices/0000:42:00.0/00000000-0000-0000-0000-000000000005";
+    fake.set(&format!("{folder}/remove"), "");
+    assert_eq!(MdevBus.find(&host, gpu(), name(5)).unwrap(), None);
+    assert_eq!(
+        told(MdevBus.destroy(&host, gpu(), name(5))),
+        "Waited 0.2 s for mediated device 00000000-0000-0000-0000-000000000005 to go; does a VM still hold it?, in vain"
+    );
+    std::fs::remove_dir_all(host.path(folder)).unwrap();
+    MdevBus.destroy(&host, gpu(), name(5)).unwrap();
 }
 
 #[test]
