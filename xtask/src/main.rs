@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cargo;
 mod demo;
 mod lab;
@@ -25,6 +26,8 @@ enum Command {
     /// The lab: a GPU host without hardware
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Figures against a peer, measured in one run
+    Bench,
     /// The main job, shown on a GPU host without hardware
     Demo,
     /// Every test, on this machine and in the lab
@@ -34,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Lab(command) => lab::run(command),
+        Command::Bench => bench::run(),
         Command::Demo => demo::run(),
         Command::Test(arguments) => test::run(&arguments),
     };
