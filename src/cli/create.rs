@@ -8,6 +8,7 @@ use super::{
     nearest::{did_you_mean, nearest},
     progress::Progress,
     session::Session,
+    size::{self, Amounts},
 };
 use crate::api::{self, create_progress::Step};
 use clap::{ArgGroup, Args};
@@ -41,37 +42,16 @@ pub struct CreateArgs {
     dry_run: bool,
 }
 
-/// What a slice must have at least.
-#[derive(Clone, Debug, Args)]
-pub struct Amounts {
-    /// At least this much device memory, such as 20GiB
-    #[arg(long)]
-    memory: Option<Memory>,
-    /// At least this share of the GPU's compute, such as 25%
-    #[arg(long, value_name = "SHARE")]
-    compute: Option<ComputeShare>,
-}
-
-impl Amounts {
-    /// The request on the wire.
-    #[must_use]
-    pub fn request(&self, profile: Option<&ProfileName>, gpu: Option<PciAddress>) -> api::Request {
-        api::Request {
-            profile: profile.map(ToString::to_string),
-            memory_bytes: self.memory.map(Memory::bytes),
-            compute_hundredths: self.compute.map(|share| share.hundredths().into()),
-            gpu: gpu.map(|gpu| gpu.to_string()),
-        }
-    }
-}
-
 /// Creates them, and shows the progress.
 ///
 /// # Errors
 /// Where vgpud refuses or fails; then none was created.
 pub async fn execute(session: &Session, args: &CreateArgs) -> Result<Exit, Error> {
     let client = session.connect().await?;
-    let request = args.amounts.request(args.profile.as_ref(), args.gpu);
+    let request = match &args.profile {
+        Some(profile) => size::agreed(&client, profile, &args.amounts, args.gpu).await?,
+        None => args.amounts.request(args.gpu),
+    };
     let whole = api::CreateSlicesRequest {
         request: Some(request.clone()),
         count: args.count,
@@ -165,7 +145,7 @@ impl Tally {
 
 /// The failure of a request, with the GPU or profile that was most likely meant.
 pub async fn name_hint(client: &Client, request: &api::Request, error: Error) -> Error {
-    if !error.is_not_found() {
+    if !error.is_about_a_name() {
         return error;
     }
     // A hint that cannot be had must not hide the failure itself.

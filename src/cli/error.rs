@@ -34,6 +34,10 @@ pub enum Error {
     EventsEnded { last: u64 },
     #[error("There is no {what} {name:?}; {list}")]
     NoSuch { what: &'static str, name: String, list: &'static str, hint: Option<String> },
+    #[error(
+        "Profile {profile} on {gpu} has {memory} of memory and {compute} of compute, and more was asked for; leave the profile or the amounts away, or name another GPU"
+    )]
+    Disagree { profile: String, gpu: String, memory: String, compute: String },
     #[error(transparent)]
     Settings(#[from] vgpud_config::SettingsError),
     #[error("There is no settings file {}", path.display())]
@@ -83,14 +87,22 @@ impl DaemonError {
     /// Reads the [`api::Failure`] in the status's details; without one (a broken connection, a
     /// program that is no vgpud) the status speaks for itself.
     fn from_status(status: &tonic::Status) -> Self {
+        let code = status.code();
         let told = (!status.details().is_empty()).then(|| api::Failure::decode(status.details()).ok());
-        let failure = told.flatten().filter(|failure| !failure.message.is_empty());
-        let failure = failure.unwrap_or_else(|| api::Failure {
-            reason: reason_of(status.code()).to_owned(),
-            message: plain_message(status),
-            causes: chain(status.source()),
-        });
-        Self { code: status.code(), failure, hint: None }
+        if let Some(failure) = told.flatten().filter(|failure| !failure.message.is_empty()) {
+            return Self { code, failure, hint: None };
+        }
+        // Only a status that was made on this side has a source.
+        if status.source().is_some() {
+            let (reason, message) =
+                ("CONNECTION_LOST".to_owned(), "The connection to vgpud broke".to_owned());
+            let failure = api::Failure { reason, message, causes: chain(status.source()) };
+            let hint =
+                Some("vgpud has stopped, or what listens there is no vgpud; see `vgpuctl status`".to_owned());
+            return Self { code: Code::Unavailable, failure, hint };
+        }
+        let (reason, message) = (reason_of(code).to_owned(), plain_message(status));
+        Self { code, failure: api::Failure { reason, message, causes: Vec::new() }, hint: None }
     }
 }
 
@@ -107,23 +119,27 @@ fn chain(mut source: Option<&(dyn std::error::Error + 'static)>) -> Vec<String> 
         causes.push(error.to_string());
         source = error.source();
     }
+    // Some libraries repeat their source's text.
+    causes.dedup();
     causes
 }
 
-/// A request that would succeed in another state is a negative answer; the rest is an error.
+/// A request that another state or another host would grant is a negative answer; the rest is an
+/// error.
 const fn exit_of(code: Code) -> Exit {
     match code {
         Code::Ok => Exit::Success,
-        Code::FailedPrecondition | Code::ResourceExhausted | Code::AlreadyExists | Code::Aborted => {
-            Exit::Negative
-        }
+        Code::FailedPrecondition
+        | Code::ResourceExhausted
+        | Code::AlreadyExists
+        | Code::Aborted
+        | Code::OutOfRange => Exit::Negative,
         Code::Cancelled
         | Code::Unknown
         | Code::InvalidArgument
         | Code::DeadlineExceeded
         | Code::NotFound
         | Code::PermissionDenied
-        | Code::OutOfRange
         | Code::Unimplemented
         | Code::Internal
         | Code::Unavailable
@@ -155,10 +171,10 @@ const fn reason_of(code: Code) -> &'static str {
 }
 
 impl Error {
-    /// Whether vgpud says that something named in the request does not exist.
+    /// Whether vgpud says that something named in the request does not exist, or cannot.
     #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Daemon(daemon) if daemon.code == Code::NotFound)
+    pub fn is_about_a_name(&self) -> bool {
+        matches!(self, Self::Daemon(daemon) if matches!(daemon.code, Code::NotFound | Code::InvalidArgument))
     }
 
     /// The same failure with a way out, unless its text names that already.
@@ -181,6 +197,7 @@ impl Error {
             | Self::Incomplete { .. }
             | Self::EventsEnded { .. }
             | Self::NoSuch { .. }
+            | Self::Disagree { .. }
             | Self::Settings(_)
             | Self::NoSettings { .. }
             | Self::Output(_)
@@ -197,6 +214,7 @@ impl Error {
             Self::Incomplete { .. } => "INCOMPLETE_ANSWER",
             Self::EventsEnded { .. } => "EVENTS_ENDED",
             Self::NoSuch { .. } => "NOT_FOUND",
+            Self::Disagree { .. } => "PROFILE_TOO_SMALL",
             Self::Settings(_) | Self::NoSettings { .. } => "SETTINGS",
             Self::Output(_) | Self::Json(_) => "OUTPUT",
             Self::Runtime(_) => "RUNTIME",
@@ -220,6 +238,7 @@ impl Error {
             Self::EventsEnded { last } => (Vec::new(), Some(format!("go on later with --after {last}"))),
             Self::Silent { .. }
             | Self::Incomplete { .. }
+            | Self::Disagree { .. }
             | Self::Settings(_)
             | Self::NoSettings { .. }
             | Self::Output(_)
@@ -275,5 +294,35 @@ pub fn tell(report: &Report, format: OutputFormat) {
 impl Document for ErrorDocument<'_> {
     fn text(&self) -> String {
         self.error.text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_connection_is_told_as_such() {
+        let status = tonic::Status::from_error(Box::new(io::Error::from(io::ErrorKind::ConnectionReset)));
+        let report = Error::from(status).to_report(None);
+        assert_eq!((report.reason.as_str(), report.exit_code), ("CONNECTION_LOST", 2));
+        let expected = "\
+error: The connection to vgpud broke
+  caused by: connection reset
+  hint: vgpud has stopped, or what listens there is no vgpud; see `vgpuctl status`";
+        assert_eq!(report.text(), expected);
+    }
+
+    #[test]
+    fn details_that_are_no_failure_leave_the_status_to_speak() {
+        let status = tonic::Status::with_details(Code::Internal, "odd", vec![0xff, 0xff].into());
+        assert_eq!(Error::from(status).to_report(None).text(), "error: odd");
+    }
+
+    #[test]
+    fn the_lines_of_a_message_stay_below_one_another() {
+        let error = Error::Run(RunError::Qemu { code: 1, stderr: "first\nsecond\n".to_owned() });
+        let text = error.to_report(Some(Exit::RunFailed)).text();
+        assert_eq!(text, "error: QEMU ended with code 1 and said: first\n       second");
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0.
     Success,
-    /// 1: a negative answer: a failed check, or a request that the present state refuses.
+    /// 1: a negative answer: a failed check, or a request that this host or its present state refuses.
     Negative,
     /// 2: a wrong command line, or an error.
     Trouble,
@@ -50,8 +50,8 @@ impl From<Exit> for ExitCode {
 pub const HELP: &str = "\
 Exit codes:
   0    done
-  1    a negative answer: a failed check, or a request that the present state refuses
-       (nothing free, slice in use)
+  1    a negative answer: a failed check, or a request that this host or its present state
+       refuses (nothing so large, nothing free, slice in use)
   2    a wrong command line, or an error: no such slice, vgpud not running, no permission
   run passes the guest command's code through; see `vgpuctl run --help`
 

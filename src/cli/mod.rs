@@ -26,6 +26,7 @@ mod release;
 mod run;
 mod session;
 mod show;
+mod size;
 mod slices;
 mod status;
 mod table;

@@ -1,11 +1,7 @@
 //! `vgpuctl profiles [GPU] [--memory] [--compute]`.
 
 use super::{
-    create::{Amounts, name_hint},
-    document::Profiles,
-    error::Error,
-    exit::Exit,
-    session::Session,
+    create::name_hint, document::Profiles, error::Error, exit::Exit, session::Session, size::Amounts,
 };
 use crate::api;
 use clap::Args;
@@ -28,7 +24,7 @@ pub struct ProfilesArgs {
 /// Where vgpud cannot be asked, or refuses.
 pub async fn execute(session: &Session, args: &ProfilesArgs) -> Result<Exit, Error> {
     let client = session.connect().await?;
-    let request = args.amounts.request(None, args.gpu);
+    let request = args.amounts.request(args.gpu);
     let document = match client.profiles(request.clone()).await {
         Ok(profiles) => Profiles::new(profiles),
         Err(error) => return Err(name_hint(&client, &request, error).await),

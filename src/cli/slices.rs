@@ -44,7 +44,7 @@ pub async fn known(client: &super::client::Client) -> Vec<String> {
 
 /// The failure of a call about slice `id`, with the slice that was most likely meant.
 pub async fn with_slice_hint(client: &super::client::Client, id: &str, error: Error) -> Error {
-    if !error.is_not_found() {
+    if !error.is_about_a_name() {
         return error;
     }
     let known = known(client).await;

@@ -126,6 +126,10 @@ impl Answering {
     }
 
     fn find(&self, id: &str) -> Result<api::Slice, Status> {
+        if id.strip_prefix('s').is_none_or(|number| number.parse::<u32>().is_err()) {
+            let message = format!("{id:?} is not a slice; write its id, such as s17");
+            return Err(status(Code::InvalidArgument, &refusal("BAD_REQUEST", &message, &[])));
+        }
         let found = self.unless_empty(answers::slices()).into_iter().find(|slice| slice.id == id);
         let found = found.map(|slice| match self.mood {
             Mood::Lending | Mood::Keeping(..) => answers::below(&self.folder, slice),

@@ -26,6 +26,7 @@ async fn each_code_of_the_api_has_its_exit_code() {
         (Code::ResourceExhausted, 1),
         (Code::Aborted, 1),
         (Code::AlreadyExists, 1),
+        (Code::OutOfRange, 1),
         (Code::NotFound, 2),
         (Code::InvalidArgument, 2),
         (Code::PermissionDenied, 2),
@@ -49,6 +50,7 @@ async fn mistyped_names_get_the_nearest_known_one() {
         ("mistyped-gpu", vec!["gpus", "0000:42:00.0"]),
         ("mistyped-slice", vec!["show", "17"]),
         ("unknown-slice", vec!["release", "s99"]),
+        ("profile-and-too-much", vec!["create", "vf-8", "--memory", "48GiB"]),
     ] {
         golden::check(case, &server, &args).await;
     }

@@ -79,15 +79,23 @@ async fn quiet_leaves_only_the_data() {
 #[tokio::test]
 async fn what_is_asked_reaches_vgpud() {
     let server = Canned::start(Mood::Helpful);
-    let line = "create vf-8 --memory 20GiB --compute 12.5% --gpu 41:00.0 --count 3 --owner me/x --dry-run";
-    vgpuctl(server.socket(), &line.split(' ').collect::<Vec<_>>()).await;
+    for line in [
+        "create --memory 20GiB --compute 12.5% --gpu 41:00.0 --count 3 --owner me/x --dry-run",
+        "create vf-8 --memory 20GiB --compute 12.5%",
+    ] {
+        vgpuctl(server.socket(), &line.split(' ').collect::<Vec<_>>()).await;
+    }
     vgpuctl(server.socket(), &["lease", "s18", "--owner", "me"]).await;
     vgpuctl(server.socket(), &["destroy", "s17", "--release"]).await;
     vgpuctl(server.socket(), &["slices", "--owner", "me"]).await;
     let asked = server.asked().join("\n");
     let expected = "\
-CreateSlicesRequest { request: Some(Request { profile: Some(\"vf-8\"), memory_bytes: Some(21474836480), \
+CreateSlicesRequest { request: Some(Request { profile: None, memory_bytes: Some(21474836480), \
 compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\") }), count: 3, owner: Some(\"me/x\"), dry_run: true }
+ListProfilesRequest { request: Some(Request { profile: None, memory_bytes: None, compute_hundredths: None, \
+gpu: None }) }
+CreateSlicesRequest { request: Some(Request { profile: Some(\"vf-8\"), memory_bytes: None, \
+compute_hundredths: None, gpu: None }), count: 1, owner: None, dry_run: false }
 LeaseSliceRequest { id: \"s18\", owner: \"me\", holder: None }
 DestroySliceRequest { id: \"s17\", release: true }
 ListSlicesRequest { gpu: None, owner: Some(\"me\") }";
