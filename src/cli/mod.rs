@@ -1,6 +1,6 @@
 //! `vgpuctl`: one file a command, each with its arguments (definitions without logic) and what it
-//! does. What a command prints is a [`document`]: a table for people, JSON for programs. Data goes
-//! to stdout, messages and errors to stderr; [`exit`] has the exit codes.
+//! does. What a command prints is a `document`: a table for people, JSON for programs. Data goes
+//! to stdout, messages and errors to stderr; `exit` has the exit codes.
 //!
 //! Every command but `doctor` and `generate` speaks to vgpud over its Unix socket and to nothing
 //! else; `run` starts QEMU itself, so that the micro-VM belongs to whoever asked for it.

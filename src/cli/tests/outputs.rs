@@ -121,3 +121,26 @@ async fn pages_and_completions_come_from_the_definition() {
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("did you mean create?"), "{}", unknown.stderr);
 }
+
+#[tokio::test]
+async fn doctor_needs_no_vgpud_and_says_how_to_mend_what_failed() {
+    let bare = tempfile::tempdir().unwrap();
+    let nowhere = bare.path().join("run/vgpud/vgpud.sock");
+    let doctor = ["doctor", "--root", bare.path().to_str().unwrap()];
+    let json = vgpuctl(&nowhere, &[&doctor[..], &["--output", "json"]].concat()).await;
+    assert_eq!((json.code, json.stderr.as_str()), (1, ""), "a bare folder is no host for GPUs");
+    let document: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(document["ready"], false);
+    let checks = document["checks"].as_array().unwrap();
+    let failed: Vec<_> = checks.iter().filter(|check| check["verdict"] == "fail").collect();
+    assert!(failed.iter().any(|check| check["name"] == "kvm"), "{document}");
+    for check in failed {
+        assert!(check["mend"].as_str().is_some_and(|mend| !mend.is_empty()), "{check}");
+    }
+    let text = vgpuctl(&nowhere, &doctor).await;
+    assert_eq!(text.code, 1);
+    for check in checks {
+        assert!(text.stdout.contains(check["found"].as_str().unwrap()), "{check}\n{}", text.stdout);
+    }
+    assert!(text.stderr.contains(" failed, "), "{}", text.stderr);
+}
