@@ -1,5 +1,6 @@
 //! How a micro-VM ended, told from what QEMU left behind.
 
+use nix::sys::signal::Signal;
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus};
 
 /// How a micro-VM ended.
@@ -15,9 +16,14 @@ pub enum Outcome {
     Stopped,
     /// A signal ended QEMU, sent by somebody else.
     Killed { signal: i32 },
-    /// QEMU gave up, with its own words.
+    /// QEMU gave up or crashed (`code` is then 128 and the signal, as shells say it), with its own
+    /// words.
     Failed { code: i32, stderr: String },
 }
+
+/// Signals that a program brings upon itself.
+const CRASHES: [Signal; 6] =
+    [Signal::SIGILL, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGSEGV, Signal::SIGSYS];
 
 /// Whether `stop` was called before the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +38,8 @@ impl Outcome {
     /// | exit | otherwise | outcome |
     /// | --- | --- | --- |
     /// | 0 or a signal, after `stop` | | `Stopped` |
-    /// | a signal | | `Killed` |
+    /// | a signal of a crash (SIGABRT, SIGSEGV, SIGSYS of its sandbox, …) | | `Failed` |
+    /// | any other signal | | `Killed` |
     /// | 0 | stderr says "terminating on signal N" | `Killed` |
     /// | 0 | the console showed a kernel panic (`panic=-1` resets, `-no-reboot` ends) | `GuestPanic` |
     /// | 0 | | `PoweredOff` |
@@ -45,19 +52,23 @@ impl Outcome {
         panic: Option<String>,
         stop_asked: StopAsked,
     ) -> Self {
+        let words = stderr.trim();
+        let failed = |code| Self::Failed { code, stderr: words.to_owned() };
         let code = match (status.code(), status.signal(), stop_asked) {
             (_, Some(_), StopAsked::Yes) | (Some(0), _, StopAsked::Yes) => return Self::Stopped,
+            (_, Some(signal), StopAsked::No) if CRASHES.map(|crash| crash as i32).contains(&signal) => {
+                return failed(128 + signal);
+            }
             (_, Some(signal), StopAsked::No) => return Self::Killed { signal },
             (code, None, _) => code.unwrap_or_default(),
         };
-        let words = stderr.trim();
         match (code, panic, terminating_signal(words)) {
             (0, _, Some(signal)) => Self::Killed { signal },
             (0, Some(line), None) => Self::GuestPanic { line },
             (0, None, None) => Self::PoweredOff,
             (1, _, _) if words.is_empty() => Self::PoweredOff,
             (3..=255, _, _) if code & 1 == 1 => Self::GuestExit(u8::try_from(code >> 1).unwrap_or(u8::MAX)),
-            _ => Self::Failed { code, stderr: words.to_owned() },
+            _ => failed(code),
         }
     }
 }
@@ -120,6 +131,8 @@ mod tests {
             (exit(254), "", None, No, failed(254, "")),
             (signal(9), "", None, No, Outcome::Killed { signal: 9 }),
             (signal(9), "", None, Yes, Outcome::Stopped),
+            (signal(6), "KVM: entry failed\n", None, No, failed(134, "KVM: entry failed")),
+            (signal(31), "", None, No, failed(159, "")),
         ] {
             assert_eq!(judge(status, stderr, console, asked), expected, "{status} {stderr:?} {asked:?}");
         }

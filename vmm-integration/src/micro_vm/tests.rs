@@ -114,8 +114,8 @@ fn a_function_by_cdev_on_q35_with_an_initrd() {
     vm.initrd = Some("/boot/initrd".into());
     vm.device.node = Node::Cdev("/dev/vfio/devices/vfio3".into());
     let board = "-machine q35 -accel kvm -cpu host ";
-    let device = "-object iommufd,id=iommufd0 -device pcie-root-port,id=port,bus=pcie.0,chassis=1,slot=1 \
-        -device vfio-pci,id=slice,host=0000:41:02.0,iommufd=iommufd0,bus=port";
+    let device = "-object iommufd,id=iommufd0 -device pcie-root-port,id=slice-port,bus=pcie.0,chassis=1,slot=1 \
+        -device vfio-pci,id=slice,host=0000:41:02.0,iommufd=iommufd0,bus=slice-port";
     assert_eq!(line(&vm), format!("{HEAD}{board}{MIDDLE}-initrd /boot/initrd {TAIL}{device}"));
 }
 
@@ -139,7 +139,12 @@ fn software_emulation_odd_memory_a_terminal_and_commas() {
     vm.input = ConsoleInput::Inherited;
     vm.name = "a,b".into();
     let line = line(&vm);
-    for part in [" -accel tcg -cpu max -m 65537K ", "stdio,id=console,signal=on", "-name a,,b "] {
+    for part in [
+        " -machine q35 -accel tcg -cpu max -m 65537K ",
+        ",bus=slice-port",
+        "stdio,id=console,signal=on",
+        "-name a,,b ",
+    ] {
         assert!(line.contains(part), "{part} in {line}");
     }
 }
