@@ -34,9 +34,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let begun = Instant::now();
     let mut tally = Tally::default();
     if arguments.suite.is_none() {
-        tally.add(on_this_machine(&arguments.filter)?);
+        tally.add(cargo_test("this machine", &["--workspace"], &arguments.filter)?);
     }
     if !arguments.no_lab {
+        if arguments.suite.is_none() {
+            let harness = ["--package", "vgpud-lab", "--features", "harness", "--test", "harness"];
+            tally.add(cargo_test("the lab's harness", &harness, &arguments.filter)?);
+        }
         tally.add(in_the_lab(arguments)?);
     }
     println!("\ntests took {} s", begun.elapsed().as_secs());
@@ -47,22 +51,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Unit, fake-host and process tests, and the examples in the documentation.
-fn on_this_machine(filter: &str) -> Result<Tally> {
-    let mut command = cargo::cargo(&["test", "--workspace", "--no-fail-fast", "--color=never"]);
-    command.args(["--", filter]).stdout(Stdio::piped());
+/// Tests that run on this machine: `--workspace` has the unit, fake-host and process tests and the
+/// examples in the documentation; the harness's own boot lab hosts.
+fn cargo_test(place: &str, selection: &[&str], filter: &str) -> Result<Tally> {
+    let mut command = cargo::cargo(&["test", "--no-fail-fast", "--color=never"]);
+    command.args(selection).args(["--", filter]).stdout(Stdio::piped());
     let mut child = command.spawn().context("Cannot start cargo test")?;
     let stdout = child.stdout.take().context("cargo test has no output")?;
     let mut tally = Tally::default();
     for line in BufReader::new(stdout).lines() {
         let line = line.context("Cannot read what cargo test prints")?;
         println!("{line}");
-        tally.read("this machine", &line);
+        tally.read(place, &line);
     }
     let status = child.wait().context("Cannot wait for cargo test")?;
     if !status.success() && tally.failed.is_empty() {
         // It did not compile, or a test binary died.
-        tally.fail("this machine", &format!("cargo test ({status})"));
+        tally.fail(place, &format!("cargo test ({status})"));
     }
     Ok(tally)
 }
