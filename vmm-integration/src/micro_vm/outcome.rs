@@ -43,7 +43,7 @@ impl Outcome {
     /// | 0 | stderr says "terminating on signal N" | `Killed` |
     /// | 0 | the console showed a kernel panic (`panic=-1` resets, `-no-reboot` ends) | `GuestPanic` |
     /// | 0 | | `PoweredOff` |
-    /// | 1 | nothing on stderr: the guest wrote 0 to the exit port | `PoweredOff` |
+    /// | 1 | nothing but warnings on stderr: the guest wrote 0 to the exit port | `PoweredOff` |
     /// | odd, from 3 | the guest wrote `code` | `GuestExit` |
     /// | any other | | `Failed` |
     pub(super) fn judge(
@@ -66,11 +66,16 @@ impl Outcome {
             (0, _, Some(signal)) => Self::Killed { signal },
             (0, Some(line), None) => Self::GuestPanic { line },
             (0, None, None) => Self::PoweredOff,
-            (1, _, _) if words.is_empty() => Self::PoweredOff,
+            (1, _, _) if words.lines().all(is_remark) => Self::PoweredOff,
             (3..=255, _, _) if code & 1 == 1 => Self::GuestExit(u8::try_from(code >> 1).unwrap_or(u8::MAX)),
             _ => failed(code),
         }
     }
+}
+
+/// Whether a line of QEMU's stderr is no error (QEMU: util/error-report.c).
+fn is_remark(line: &str) -> bool {
+    line.contains(": warning: ") || line.contains(": info: ")
 }
 
 /// The signal in QEMU's farewell `qemu-system-x86_64: terminating on signal 15 from pid 7 (sh)`.
@@ -123,6 +128,8 @@ mod tests {
             (exit(0), FAREWELL, None, No, Outcome::Killed { signal: 15 }),
             (exit(0), "", Some(panic), No, Outcome::GuestPanic { line: panic.into() }),
             (exit(1), "", None, No, Outcome::PoweredOff),
+            (exit(1), "qemu: warning: x\nqemu: info: y\n", None, No, Outcome::PoweredOff),
+            (exit(1), "qemu: warning: x\nqemu: no\n", None, No, failed(1, "qemu: warning: x\nqemu: no")),
             (exit(1), "qemu: no\n", None, No, failed(1, "qemu: no")),
             (exit(1), "qemu: no\n", None, Yes, failed(1, "qemu: no")),
             (exit(2), "", None, No, failed(2, "")),
