@@ -30,7 +30,9 @@ pub fn execute(_session: &Session, args: &GenerateArgs) -> Result<Exit, Error> {
     let mut text = Vec::new();
     match args.what {
         What::Man => {
-            let page = clap_mangen::Man::new(page(args.command.as_deref())?);
+            let page = clap_mangen::Man::new(page(args.command.as_deref())?)
+                .source(concat!("vgpuctl ", env!("CARGO_PKG_VERSION")))
+                .manual("vgpud");
             page.render(&mut text).map_err(Error::Output)?;
         }
         What::CompleteBash => complete(Shell::Bash, &mut text),

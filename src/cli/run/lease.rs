@@ -77,18 +77,19 @@ impl Held {
     }
 
     /// Gives the slice back, unless the lease was there before. While that takes long, says who
-    /// holds the device.
+    /// holds the device. The connection is a new one: vgpud may have been restarted meanwhile, which
+    /// disturbs no micro-VM.
     ///
     /// # Errors
     /// Where vgpud refuses or fails, with the holders.
-    pub async fn give_back(&mut self, session: &Session, client: &Client) -> Result<Returned, Error> {
+    pub async fn give_back(self, session: &Session) -> Result<Returned, Error> {
         let id = &self.slice.id;
         if self.end == End::Keep {
             return Ok(Returned::Kept);
         }
         let mut progress = Progress::start(session, format!("taking {id} back"));
         let request = api::ReleaseSliceRequest { id: id.clone(), generation: Some(self.slice.generation) };
-        let mut release = std::pin::pin!(client.release(request));
+        let mut release = std::pin::pin!(async { session.connect().await?.release(request).await });
         let released = loop {
             tokio::select! {
                 released = &mut release => break released,

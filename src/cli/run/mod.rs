@@ -132,7 +132,7 @@ pub async fn execute(session: &Session, args: &RunArgs) -> Result<Exit, Error> {
     let client = session.connect().await?;
     // From here on a signal must not end this process before the slice is back.
     let mut signals = Signals::new()?;
-    let mut held = Held::take(session, &client, &plan).await?;
+    let held = Held::take(session, &client, &plan).await?;
     let ended = match signals.pending() {
         Some(signal) => Ok(Ended::before_start(signal)),
         None => guest::run(session, &plan, held.slice(), &mut signals).await,
@@ -140,7 +140,7 @@ pub async fn execute(session: &Session, args: &RunArgs) -> Result<Exit, Error> {
     if let Ok(ended) = &ended {
         session.note(&format!("{}: {}", plan.slice, ended.sentence()));
     }
-    let returned = held.give_back(session, &client).await;
+    let returned = held.give_back(session).await;
     match (ended, returned) {
         (Ok(ended), Ok(returned)) => {
             let exit = ended.exit();

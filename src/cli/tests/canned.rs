@@ -42,7 +42,7 @@ pub enum Mood {
 /// A server in its own folder, gone with it.
 #[derive(Debug)]
 pub struct Canned {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     socket: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
 }
@@ -57,13 +57,21 @@ struct Answering {
 impl Canned {
     /// Starts it on the test's runtime.
     pub fn start(mood: Mood) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), mood)
+    }
+
+    /// Another server on the same socket, as after a restart.
+    pub fn restarted(&self, mood: Mood) -> Self {
+        std::fs::remove_file(&self.socket).unwrap();
+        Self::start_in(Arc::clone(&self.folder), mood)
+    }
+
+    fn start_in(folder: Arc<TempDir>, mood: Mood) -> Self {
         let socket = folder.path().join("vgpud.sock");
         let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let folder_of_server = folder.path().to_owned();
-        let answering = Answering { mood, folder: folder_of_server, asked: Arc::clone(&asked) };
-        let service = VgpudServer::new(answering);
+        let root = folder.path().to_owned();
+        let service = VgpudServer::new(Answering { mood, folder: root, asked: Arc::clone(&asked) });
         tokio::spawn(Server::builder().add_service(service).serve_with_incoming(listener));
         Self { folder, socket, asked }
     }

@@ -142,6 +142,19 @@ async fn a_signal_ends_the_micro_vm_and_the_slice_is_released() {
 }
 
 #[tokio::test]
+async fn a_restart_of_vgpud_meanwhile_keeps_no_slice_from_being_released() {
+    let before = host(Mood::Lending);
+    let mut child = run_command(&before, &[], "stay").spawn().unwrap();
+    let mut console = BufReader::new(child.stdout.take().unwrap()).lines();
+    timeout(DEADLINE, console.next_line()).await.unwrap().unwrap();
+    let after = before.restarted(Mood::Lending);
+    kill(Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()), Signal::SIGTERM).unwrap();
+    let status = timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(143));
+    assert!(was_released(&after) && !was_released(&before));
+}
+
+#[tokio::test]
 async fn a_console_that_nobody_reads_ends_the_micro_vm() {
     let server = host(Mood::Lending);
     let (reader, writer) = std::io::pipe().unwrap();
