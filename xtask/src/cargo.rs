@@ -46,7 +46,7 @@ pub fn programs(profile: Profile) -> Result<Vec<Executable>> {
 
 /// Builds the tests that run inside the lab host.
 pub fn lab_tests() -> Result<Vec<Executable>> {
-    build(&["test", "--package", "vgpud-lab", "--features", "lab", "--no-run", "--test", "*"])
+    build(&["test", "--package", "vgpud-lab", "--features", "lab,harness", "--no-run", "--test", "*"])
 }
 
 fn build(arguments: &[&str]) -> Result<Vec<Executable>> {
