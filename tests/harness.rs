@@ -121,7 +121,10 @@ fn jobs() {
     assert_eq!(a.wait().unwrap().code, 0);
 
     // Killed with all that it started, by hand and by its deadline.
-    let running = host.start(&Job::script("sleep 1000 & sleep 1000")).unwrap();
+    let running = host.start(&Job::script("setsid sleep 1000 & sleep 1000")).unwrap();
+    assert_eq!(running.kill().unwrap().code, 137);
+    // Even when the order comes before the program has begun.
+    let running = host.start(&Job::new(["sleep", "1000"])).unwrap();
     assert_eq!(running.kill().unwrap().code, 137);
     let late = host.run(&Job::script("echo before; sleep 1000").deadline(Duration::from_secs(3)));
     let text = late.unwrap_err().to_string();

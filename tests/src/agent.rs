@@ -6,7 +6,7 @@
 //!                             READY | FAILED what did not come up
 //! RUN id                      runs jobs/id/run of the share, any number at once
 //!                             DONE id exit-code
-//! KILL id                     kills that job's session; DONE follows
+//! KILL id                     kills that job and all that it started; DONE follows
 //! POWEROFF                    the host goes down
 //! ```
 

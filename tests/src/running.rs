@@ -99,7 +99,7 @@ impl<'host> Running<'host> {
         Ok(self.stderr.text())
     }
 
-    /// Kills the program and all of its session, and waits until it is gone.
+    /// Kills the program and all that it started, and waits until it is gone.
     ///
     /// # Errors
     /// The agent did not report its end.
