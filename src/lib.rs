@@ -10,5 +10,7 @@ pub mod api {
 }
 
 pub mod cli;
+pub mod daemon;
 pub mod engine;
+pub mod failure;
 pub mod ledger;

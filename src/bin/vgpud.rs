@@ -1,1 +1,44 @@
-fn main() {}
+//! The daemon's program.
+
+use clap::Parser;
+use std::process::ExitCode;
+use vgpud::daemon::{Daemon, Options, StartError, init_logging};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    init_logging(options.log);
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), StartError> {
+    if options.check_config {
+        let settings = Daemon::settings(options)?;
+        println!("The settings are sound: socket {}", settings.daemon.socket.display());
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let result = runtime.block_on(async { Daemon::start(options).await?.run().await });
+    // A thread that is stuck in the kernel must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// The error and the chain of its causes, as vgpuctl prints them.
+fn report(error: &StartError) {
+    eprintln!("error: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        eprintln!("  caused by: {cause}");
+        source = cause.source();
+    }
+}

@@ -14,7 +14,9 @@ impl Transition {
             // A slice that another one of its request took along is gone by now.
             let Some(slice) = self.state.slices.get(&id) else { continue };
             let done = match &slice.phase {
-                Phase::Quarantined { .. } => Ok(()),
+                Phase::Quarantined { .. } | Phase::Destroying => Ok(()),
+                // Its effect fails by itself, and the request ends as one.
+                Phase::Creating if slice.tie.is_some() || slice.fate == Fate::Destroy => Ok(()),
                 Phase::Planned => {
                     let given_up = self.abandon(id, &why);
                     self.gone(id, format!("{id} was given up: {why}"));
@@ -33,7 +35,6 @@ impl Transition {
             Some(cut) => cut.retiring = Retiring::Idle,
             None => {}
         }
-        self.effects.retain(|effect| effect.gpu() != Some(gpu));
     }
 
     pub(super) fn contradiction(&mut self, id: SliceId, why: &str) -> Result<(), Rejected> {

@@ -24,7 +24,8 @@
 //! | Ready, Quarantined | `Destroy` | Destroying | Destroy |
 //! | Destroying | `Destroyed` | gone, and with the last slice the GPU is put back; or Creating again | Retire, Create |
 //! | any with an effect in progress | its failure, `Overdue` | Quarantined | (Unpublish) |
-//! | any | `GpuVanished`, `Contradiction` | Quarantined | (Unpublish) |
+//! | any | `Contradiction` | Quarantined | (Unpublish) |
+//! | any but Destroying, and Creating for the first time | `GpuVanished` | Quarantined | (Unpublish) |
 //! | any but Destroying, Quarantined | `Rebooted` | Creating, its lease closed | Create |
 //!
 //! A request is all or none: where one of its slices fails, those made so far are taken apart. A

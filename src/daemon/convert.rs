@@ -1,0 +1,149 @@
+//! The daemon's types as the API shows them.
+
+use super::{executor::GpuSeen, snapshot::Snapshot};
+use crate::{
+    api,
+    engine::{
+        Phase, Slice,
+        placement::{Consideration, Placement, Verdict},
+    },
+    ledger::AuditEntry,
+};
+use vgpud_config::{ComputeShare, Memory};
+use vgpud_mdev::{InstanceName, Profile, mechanisms};
+
+const fn phase(phase: &Phase) -> api::Phase {
+    match phase {
+        Phase::Planned => api::Phase::Planned,
+        Phase::Creating => api::Phase::Creating,
+        Phase::Ready => api::Phase::Ready,
+        Phase::Leased { .. } => api::Phase::Leased,
+        Phase::Releasing { .. } => api::Phase::Releasing,
+        Phase::Scrubbing => api::Phase::Scrubbing,
+        Phase::Destroying => api::Phase::Destroying,
+        Phase::Quarantined { .. } => api::Phase::Quarantined,
+    }
+}
+
+fn hundredths(share: ComputeShare) -> u32 {
+    u32::from(share.hundredths())
+}
+
+/// One slice, with what the kernel showed of its instance last.
+#[must_use]
+pub fn slice(slice: &Slice, snapshot: &Snapshot) -> api::Slice {
+    let instance = snapshot.instance(slice);
+    let node = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
+    let lease = slice.phase.lease().map(|lease| api::Lease {
+        owner: lease.owner.to_string(),
+        since_unix_ms: lease.since.0,
+        node: lease.handover.as_ref().map(|given| node(&given.node)),
+        cdi_device: lease.handover.as_ref().map(|given| given.cdi_device.clone()),
+        holder: lease.holder.map(|holder| api::Holder { pid: holder.pid }),
+    });
+    api::Slice {
+        id: slice.id.to_string(),
+        gpu: slice.gpu.to_string(),
+        mechanism: slice.mechanism.to_string(),
+        profile: slice.profile.to_string(),
+        phase: phase(&slice.phase).into(),
+        address: instance.and_then(|instance| instance.address).map(|address| address.to_string()),
+        mdev_uuid: match slice.name {
+            InstanceName::Mdev(uuid) => Some(uuid.to_string()),
+            InstanceName::Vf(_) => None,
+        },
+        memory_bytes: slice.memory.map(Memory::bytes),
+        compute_hundredths: slice.compute.map(hundredths),
+        lease,
+        quarantine_reason: match &slice.phase {
+            Phase::Quarantined { why } => Some(why.evidence.clone()),
+            _ => None,
+        },
+        generation: slice.generation.0,
+        created_unix_ms: slice.created.0,
+        sysfs_path: instance.map(|instance| node(&instance.sysfs)),
+        iommu_group: instance.and_then(|instance| instance.iommu_group.as_ref()).map(|group| group.number),
+        group_node: instance.and_then(|instance| instance.nodes.group.as_ref()).map(node),
+        cdev_node: instance.and_then(|instance| instance.nodes.cdev.as_ref()).map(node),
+        waiting_for: snapshot.waiting.get(&slice.id).map(|waiting| waiting.what.clone()),
+        waiting_since_unix_ms: snapshot.waiting.get(&slice.id).map(|waiting| waiting.since.0),
+    }
+}
+
+/// One GPU.
+#[must_use]
+pub fn gpu(seen: &GpuSeen, snapshot: &Snapshot) -> api::Gpu {
+    let gpu = &seen.gpu;
+    let chosen = snapshot.mechanism(seen);
+    api::Gpu {
+        address: gpu.address.to_string(),
+        id: gpu.id.to_string(),
+        vendor_name: gpu.vendor_name.clone(),
+        device_name: gpu.device_name.clone(),
+        class: gpu.class,
+        numa_node: gpu.numa_node,
+        driver: gpu.driver.as_ref().map(ToString::to_string),
+        iommu_group: gpu
+            .iommu_group
+            .as_ref()
+            .map(|group| api::IommuGroup { number: group.number, members: group.members.clone() }),
+        reset_methods: gpu.reset_methods.clone(),
+        mechanisms: mechanisms(gpu).iter().map(|mechanism| mechanism.kind().to_string()).collect(),
+        vfs_total: gpu.sriov.as_ref().map(|sriov| sriov.total.into()),
+        vfs_enabled: gpu.sriov.as_ref().map(|sriov| sriov.enabled.into()),
+        slices: snapshot.state.slices_of(gpu.address).map(|slice| slice.id.to_string()).collect(),
+        unusable: chosen.as_ref().err().cloned(),
+        mechanism: chosen.ok().map(|kind| kind.to_string()),
+    }
+}
+
+/// One profile of a GPU.
+#[must_use]
+pub fn profile(seen: &GpuSeen, mechanism: &str, profile: &Profile) -> api::Profile {
+    let unavailable = (profile.available == 0)
+        .then(|| format!("all {} are taken, or the GPU is cut otherwise just now", profile.capacity));
+    api::Profile {
+        gpu: seen.gpu.address.to_string(),
+        mechanism: mechanism.to_owned(),
+        name: profile.name.to_string(),
+        memory_bytes: profile.memory.map(Memory::bytes),
+        compute_hundredths: profile.compute.map(hundredths),
+        capacity: profile.capacity,
+        available: profile.available,
+        unavailable,
+    }
+}
+
+fn consideration(considered: &Consideration) -> api::Consideration {
+    api::Consideration {
+        gpu: considered.gpu.to_string(),
+        chosen: considered.verdict == Verdict::Chosen,
+        reason: considered.reason.clone(),
+    }
+}
+
+/// What a request for slices will come to.
+#[must_use]
+pub fn plan(placement: &Placement, effects: Vec<String>) -> api::Plan {
+    let slices = placement.choices.iter().map(|choice| api::PlannedSlice {
+        gpu: choice.gpu.to_string(),
+        mechanism: choice.mechanism.to_string(),
+        profile: choice.profile.name.to_string(),
+    });
+    let considered = placement.considered.iter().map(consideration).collect();
+    api::Plan { slices: slices.collect(), considered, effects }
+}
+
+/// One line of the audit trail.
+#[must_use]
+pub fn event(entry: AuditEntry) -> api::Event {
+    api::Event {
+        sequence: entry.sequence,
+        unix_ms: entry.at.0,
+        kind: entry.kind,
+        slice: entry.slice.map(|id| id.to_string()),
+        gpu: entry.gpu,
+        owner: entry.owner,
+        message: entry.message,
+    }
+}

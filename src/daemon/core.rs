@@ -1,0 +1,393 @@
+//! The one task that owns the state and the ledger.
+//!
+//! Whoever wants something enqueues a [`Message`]; this task alone applies it. Each change goes the
+//! same way: [`step`] decides, the ledger records the change with the intents of its effects, the
+//! effects go to the workers of their GPUs, a new [`Snapshot`] is published, and those who wait are
+//! answered. Nothing here waits for a device.
+//!
+//! A failed write to the ledger ends the task: what is in memory is then no longer what is on disk.
+
+mod commands;
+mod effects;
+mod host;
+mod waiter;
+
+pub use host::GATHERING;
+
+use super::{
+    executor::{Executor, GpuSeen},
+    message::{Command, Message, Sender},
+    snapshot::{Snapshot, Waiting},
+    worker::Worker,
+};
+use crate::{
+    engine::{Effect, Event, Generation, Note, Rejected, SliceId, State, Transition, UnixMillis, step},
+    failure::Failure,
+    ledger::{self, Change, Intent, IntentId, Ledger, Outcome},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::AbortHandle,
+};
+use vgpud_config::{PciAddress, Settings};
+use vgpud_mdev::Host;
+use waiter::Waiter;
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What an effect works for: at most one effect is waited for at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Slice(SliceId),
+    Gpu(PciAddress),
+}
+
+/// An effect that is waited for.
+#[derive(Debug)]
+struct Current {
+    intent: Intent,
+    since: UnixMillis,
+    /// Since when the device is found to be held, and by whom.
+    held: Option<(Instant, Failure)>,
+}
+
+/// Whether commands are taken.
+#[derive(Debug)]
+enum Running {
+    Yes,
+    Stopping {
+        by: Instant,
+        reply: Option<oneshot::Sender<()>>,
+    },
+    #[cfg(test)]
+    Crashed,
+}
+
+/// What a change is owed to.
+#[derive(Debug, Default)]
+struct Cause {
+    outcome: Option<(IntentId, Outcome)>,
+    failure: Option<Failure>,
+}
+
+#[derive(Debug)]
+pub struct Core {
+    state: State,
+    ledger: Ledger,
+    host: Host,
+    settings: watch::Sender<Arc<Settings>>,
+    executor: Arc<dyn Executor>,
+    sender: Sender,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    gpus: BTreeMap<PciAddress, GpuSeen>,
+    vanished: BTreeSet<PciAddress>,
+    /// Grows with each beginning and end of an effect: a reading of the host that overlaps with one
+    /// is not believed for that GPU.
+    epochs: BTreeMap<PciAddress, u64>,
+    workers: BTreeMap<PciAddress, Worker>,
+    current: BTreeMap<Subject, Current>,
+    waiters: Vec<Waiter>,
+    holders: BTreeMap<SliceId, (Generation, AbortHandle)>,
+    ended_holders: BTreeSet<(SliceId, Generation)>,
+    refresh: host::Refresh,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    last_sequence: u64,
+    started: UnixMillis,
+    running: Running,
+}
+
+/// Everything that a core is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub state: State,
+    pub ledger: Ledger,
+    pub host: Host,
+    pub settings: watch::Sender<Arc<Settings>>,
+    pub executor: Arc<dyn Executor>,
+}
+
+/// How to reach a core.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub sender: Sender,
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+}
+
+pub fn now() -> UnixMillis {
+    millis(SystemTime::now())
+}
+
+fn millis(time: SystemTime) -> UnixMillis {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Core {
+    pub fn new(parts: Parts) -> (Self, Handle) {
+        let Parts { state, ledger, host, settings, executor } = parts;
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let started = now();
+        let first = Snapshot {
+            state: state.clone(),
+            gpus: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            last_sequence: 0,
+            settings: Arc::clone(&settings.borrow()),
+            started,
+        };
+        let (publisher, snapshot) = watch::channel(Arc::new(first));
+        let handle = Handle { sender: sender.clone(), snapshot };
+        let core = Self {
+            state,
+            ledger,
+            host,
+            settings,
+            executor,
+            sender,
+            inbox,
+            gpus: BTreeMap::new(),
+            vanished: BTreeSet::new(),
+            epochs: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            current: BTreeMap::new(),
+            waiters: Vec::new(),
+            holders: BTreeMap::new(),
+            ended_holders: BTreeSet::new(),
+            refresh: host::Refresh::default(),
+            snapshot: publisher,
+            last_sequence: 0,
+            started,
+            running: Running::Yes,
+        };
+        (core, handle)
+    }
+
+    /// Works until it is told to stop and the running effects have come to their end.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written any more.
+    pub async fn run(mut self) -> Result<(), ledger::Error> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // Both branches only take a message or a tick: nothing is lost when the other wins.
+            let result = tokio::select! {
+                Some(message) = self.inbox.recv() => self.handle(message),
+                _ = tick.tick() => self.tick(),
+            };
+            if let Err(error) = result {
+                let failure = Failure::from(&error);
+                for waiter in self.waiters.drain(..) {
+                    waiter.fail(&failure);
+                }
+                return Err(error);
+            }
+            match self.running {
+                Running::Yes => {}
+                #[cfg(test)]
+                Running::Crashed => return Ok(()),
+                Running::Stopping { .. } if self.may_stop() => return self.stop(),
+                Running::Stopping { .. } => {}
+            }
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), ledger::Error> {
+        if self.look_at_deadlines()? == effects::GivenUp::Some {
+            self.publish();
+        }
+        Ok(())
+    }
+
+    /// Takes one message, and then tells what has become of it: nobody sees a change half applied.
+    fn handle(&mut self, message: Message) -> Result<(), ledger::Error> {
+        if let Message::Command(Command::Audit { after, reply }) = message {
+            let page = self.ledger.audit(after, 256).map_err(|error| Failure::from(&error));
+            // A client that asked and went away.
+            let _ = reply.send(page);
+            return Ok(());
+        }
+        self.take(message)?;
+        self.publish();
+        self.refresh.answer();
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), ledger::Error> {
+        match message {
+            Message::Command(command) => self.command(command),
+            Message::Finished(finished) => self.finished(*finished),
+            Message::Retry(intent) => self.retry(intent),
+            Message::HolderEnded { slice, generation } => self.holder_ended(slice, generation),
+            Message::Seen { gpus, epochs } => self.seen(gpus, &epochs),
+            Message::HostChanged => {
+                self.start_refresh();
+                Ok(())
+            }
+            #[cfg(test)]
+            Message::Crash => {
+                self.running = Running::Crashed;
+                Ok(())
+            }
+        }
+    }
+
+    /// Applies one event: the way that every change goes.
+    fn apply(&mut self, event: Event, cause: Cause) -> Result<Result<(), Rejected>, ledger::Error> {
+        let concerned = self.concerned(&event);
+        let transition = match step(&self.state, event) {
+            Ok(transition) => transition,
+            Err(rejected) => {
+                if let Some((intent, outcome)) = &cause.outcome {
+                    self.ledger.close_intent(*intent, outcome, now())?;
+                }
+                return Ok(Err(rejected));
+            }
+        };
+        let change =
+            Change { before: &self.state, transition: &transition, outcome: cause.outcome, at: now() };
+        let (intents, entries) = self.ledger.commit(&change)?;
+        for entry in &entries {
+            tracing::info!(
+                kind = entry.kind,
+                slice = entry.slice.map(tracing::field::display),
+                gpu = entry.gpu,
+                owner = entry.owner,
+                "{}",
+                entry.message
+            );
+            self.last_sequence = entry.sequence;
+        }
+        let before = std::mem::replace(&mut self.state, transition.state);
+        if let Some(failure) = &cause.failure {
+            for waiter in &mut self.waiters {
+                waiter.hear_of(failure, &concerned);
+            }
+        }
+        self.drop_quarantined(&before)?;
+        for intent in intents {
+            self.dispatch(intent)?;
+        }
+        self.forget_ended_leases();
+        Ok(Ok(()))
+    }
+
+    /// Records notes and effects that change no state.
+    fn record(&mut self, notes: Vec<Note>, effects: Vec<Effect>) -> Result<(), ledger::Error> {
+        let transition = Transition { state: self.state.clone(), effects, notes };
+        let change = Change { before: &self.state, transition: &transition, outcome: None, at: now() };
+        let (intents, entries) = self.ledger.commit(&change)?;
+        for entry in &entries {
+            tracing::info!(kind = entry.kind, gpu = entry.gpu, "{}", entry.message);
+            self.last_sequence = entry.sequence;
+        }
+        for intent in intents {
+            self.dispatch(intent)?;
+        }
+        Ok(())
+    }
+
+    /// The slices and GPUs that an event is about, for those who wait for them.
+    fn concerned(&self, event: &Event) -> BTreeSet<Subject> {
+        match event {
+            Event::GpuVanished { gpu } => {
+                let slices = self.state.slices_of(*gpu).map(|slice| Subject::Slice(slice.id));
+                slices.chain([Subject::Gpu(*gpu)]).collect()
+            }
+            Event::RetireFailed { gpu, .. } => [Subject::Gpu(*gpu)].into(),
+            Event::CreateFailed { slice, .. }
+            | Event::HandOverFailed { slice, .. }
+            | Event::StillHeld { slice, .. }
+            | Event::WithdrawFailed { slice, .. }
+            | Event::ScrubFailed { slice, .. }
+            | Event::DestroyFailed { slice, .. }
+            | Event::Overdue { slice, .. }
+            | Event::Contradiction { slice, .. } => [Subject::Slice(*slice)].into(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Publishes what is known now and answers those for whom that is enough.
+    fn publish(&mut self) {
+        let snapshot = Arc::new(self.make_snapshot());
+        self.snapshot.send_replace(Arc::clone(&snapshot));
+        self.waiters.retain_mut(|waiter| !waiter.settle(&snapshot));
+    }
+
+    fn make_snapshot(&self) -> Snapshot {
+        let waiting = self.current.iter().filter_map(|(subject, current)| {
+            let Subject::Slice(slice) = subject else { return None };
+            let what = match &current.held {
+                Some((_, failure)) => failure.message.clone(),
+                None => current.intent.effect.to_string(),
+            };
+            Some((*slice, Waiting { what, since: current.since }))
+        });
+        let stuck = self.workers.values().filter_map(|worker| {
+            let running = worker.stuck()?;
+            let what = running.intent.effect.to_string();
+            Some((worker.gpu(), Waiting { what, since: millis(running.since_wall) }))
+        });
+        Snapshot {
+            state: self.state.clone(),
+            gpus: self.gpus.clone(),
+            waiting: waiting.collect(),
+            stuck: stuck.collect(),
+            last_sequence: self.last_sequence,
+            settings: Arc::clone(&self.settings.borrow()),
+            started: self.started,
+        }
+    }
+
+    fn may_stop(&self) -> bool {
+        let Running::Stopping { by, .. } = &self.running else { return false };
+        let busy = |worker: &Worker| worker.running().is_some() && worker.stuck().is_none();
+        !self.workers.values().any(busy) || Instant::now() >= *by
+    }
+
+    fn stop(mut self) -> Result<(), ledger::Error> {
+        let failure = Failure::stopping();
+        for waiter in self.waiters.drain(..) {
+            waiter.fail(&failure);
+        }
+        let note = Note::daemon(crate::engine::NoteKind::DaemonStopped, "vgpud has stopped");
+        self.record(vec![note], vec![])?;
+        if let Running::Stopping { reply: Some(reply), .. } = self.running {
+            // Whoever asked may have gone.
+            let _ = reply.send(());
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, command: Command) -> Result<(), ledger::Error> {
+        match command {
+            Command::Create(create) => self.create(create),
+            Command::Lease { slice, owner, holder, reply } => self.lease(slice, owner, holder, reply),
+            Command::Release { slice, generation, reply } => self.release(slice, generation, reply),
+            Command::Destroy { slice, leased, reply } => self.destroy(slice, leased, reply),
+            Command::Audit { .. } => Ok(()),
+            Command::Refresh { reply } => {
+                self.refresh.wait(reply);
+                self.start_refresh();
+                Ok(())
+            }
+            Command::Reload(settings) => {
+                self.settings.send_replace(settings);
+                self.start_refresh();
+                Ok(())
+            }
+            Command::Stop { reply } => {
+                let by = Instant::now() + self.settings.borrow().timeouts.device;
+                self.running = Running::Stopping { by, reply: Some(reply) };
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Why the daemon does not start, or ends.
+
+use crate::ledger;
+use std::{io, path::PathBuf};
+use vgpud_config::SettingsError;
+use vgpud_mdev as mdev;
+
+/// Each names what was wrong and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("vgpud must run as root, for it changes devices; use sudo, or systemctl start vgpud")]
+    NotRoot,
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("The CDI settings cannot be used")]
+    Cdi(#[source] vgpud_kata::cdi::Error),
+    #[error("Another vgpud runs already on {}: process {pid}; stop it first, or give this one its own --state-dir and --socket", path.display())]
+    AlreadyRunning { path: PathBuf, pid: String },
+    #[error("Cannot lock {}", path.display())]
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    #[error("Cannot read which GPUs this host has")]
+    Inventory(#[source] mdev::Error),
+    #[error("Cannot serve at {}", path.display())]
+    Socket {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is there and no socket; remove it, or set another socket under [daemon]", path.display())]
+    NotASocket { path: PathBuf },
+    #[error("Something serves at {} already, without the lock of this state folder; end it, or give another --socket", path.display())]
+    SocketTaken { path: PathBuf },
+    #[error("Cannot set up the daemon's tasks")]
+    Runtime(#[source] io::Error),
+    #[error("The API server broke down")]
+    Server(#[source] tonic::transport::Error),
+    #[error("The daemon's core broke down; its log says why")]
+    Core,
+}

@@ -1,0 +1,275 @@
+//! Runs effects on the host. Every method is blocking and called on a GPU's own worker.
+//!
+//! Each effect does nothing where it was already done, so that it can be run again after a crash.
+//! Nothing is unbound, removed or reset before the proof that nobody holds it.
+
+use crate::engine::{Effect, Handover, SliceId, Target};
+use std::{fmt, sync::Arc};
+use tokio::sync::watch;
+use vgpud_config::{PciAddress, Settings};
+use vgpud_kata::cdi::{self, CdiFolder};
+use vgpud_mdev::{
+    self as mdev, Gpu, Host, Instance, InstanceName, ProfileName, ResetOutcome, VfioNodes, inventory,
+    mechanism, mechanisms,
+};
+use vgpud_vmm::{
+    self as vmm,
+    holders::{self, HoldError},
+    isolation,
+    node::{self, Node},
+};
+
+/// What an effect came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    Created,
+    HandedOver(Handover),
+    Withdrawn,
+    Reset,
+    /// The instance has no reset and has to be made again.
+    ResetNotOffered,
+    Destroyed,
+    Retired,
+    Unpublished,
+}
+
+/// Why an effect failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    #[error(transparent)]
+    Device(#[from] mdev::Error),
+    #[error(transparent)]
+    Vfio(#[from] vmm::Error),
+    #[error(transparent)]
+    Cdi(#[from] cdi::Error),
+    #[error(
+        "{0} offers no reset, so nothing makes it clean for the next owner; see its reset_method in sysfs"
+    )]
+    NoReset(Target),
+    #[error("{0} is no longer there; somebody removed it behind vgpud's back")]
+    Missing(Target),
+    #[error("{0} is still there after its removal")]
+    StillThere(Target),
+    #[error("The worker of GPU {0} has broken down; start vgpud again")]
+    WorkerLost(PciAddress),
+}
+
+impl EffectError {
+    /// Whether somebody holds the device: it may be free in a moment.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(
+            self,
+            Self::Vfio(vmm::Error::Hold(
+                HoldError::Held { .. } | HoldError::HeldUnseen { .. } | HoldError::StillHeld { .. }
+            ))
+        )
+    }
+}
+
+/// One GPU as the kernel shows it, with its instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuSeen {
+    pub gpu: Gpu,
+    pub instances: Vec<Instance>,
+}
+
+/// Whoever runs effects; a trait so that tests can crash, hang and fail at each one.
+pub trait Executor: fmt::Debug + Send + Sync {
+    /// # Errors
+    /// What went wrong; the effect may be half done and is compensated by its successor.
+    fn run(&self, effect: &Effect) -> Result<Done, EffectError>;
+
+    /// The GPU as it is now; none where it is gone.
+    ///
+    /// # Errors
+    /// Where sysfs cannot be read.
+    fn look(&self, gpu: PciAddress) -> Result<Option<GpuSeen>, mdev::Error>;
+
+    /// All GPUs as they are now.
+    ///
+    /// # Errors
+    /// Where sysfs cannot be read.
+    fn look_at_all(&self) -> Result<Vec<GpuSeen>, mdev::Error>;
+
+    /// The slices that have a CDI file.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    fn published(&self) -> Result<Vec<SliceId>, EffectError>;
+}
+
+/// The real one.
+#[derive(Debug)]
+pub struct HostExecutor {
+    host: Host,
+    settings: watch::Receiver<Arc<Settings>>,
+}
+
+impl HostExecutor {
+    #[must_use]
+    pub const fn new(host: Host, settings: watch::Receiver<Arc<Settings>>) -> Self {
+        Self { host, settings }
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
+
+    fn cdi(&self) -> Result<CdiFolder, EffectError> {
+        Ok(CdiFolder::new(&self.host, &self.settings().cdi)?)
+    }
+
+    fn find(&self, target: &Target) -> Result<Option<Instance>, EffectError> {
+        Ok(mechanism(target.mechanism).find(&self.host, target.gpu, target.name)?)
+    }
+
+    /// A device without a node, or whose node went away, can be held by nobody.
+    fn prove_free(&self, nodes: &VfioNodes) -> Result<(), EffectError> {
+        match holders::prove_free(&self.host, nodes) {
+            Err(vmm::Error::Hold(HoldError::NoNode | HoldError::Vanished { .. })) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    fn create(&self, target: &Target, profile: &ProfileName) -> Result<Done, EffectError> {
+        // There already: an interrupted creation, or a VF that somebody else put on VFIO.
+        if let Some(before) = self.find(target)? {
+            self.prove_free(&before.nodes)?;
+        }
+        let cutter = mechanism(target.mechanism);
+        let instance = cutter.create(&self.host, target.gpu, profile, target.name)?;
+        // A spare VF may have had a tenant: it is made clean before its first lease too.
+        match (cutter.reset(&self.host, &instance)?, target.name) {
+            (ResetOutcome::Done { .. }, _) | (ResetOutcome::NotOffered, InstanceName::Mdev(_)) => {
+                Ok(Done::Created)
+            }
+            (ResetOutcome::NotOffered, InstanceName::Vf(_)) => Err(EffectError::NoReset(*target)),
+        }
+    }
+
+    fn hand_over(&self, target: &Target) -> Result<Done, EffectError> {
+        let instance = self.find(target)?.ok_or(EffectError::Missing(*target))?;
+        isolation::check_group(&self.host, &instance)?;
+        let device = target.slice.to_string();
+        let cdi = self.cdi()?;
+        // Where the file is there, this runs again after a crash and the consumer may be at work.
+        if !cdi.published()?.contains(&device) {
+            self.prove_free(&instance.nodes)?;
+        }
+        Ok(Done::HandedOver(self.give(&cdi, &device, &instance)?))
+    }
+
+    fn give(&self, cdi: &CdiFolder, device: &str, instance: &Instance) -> Result<Handover, EffectError> {
+        let node = node::choose(&self.host, &instance.nodes, self.settings().vfio.node)?;
+        node::grant(&self.host, &node, 0, 0)?;
+        let cdi_device = cdi.publish(device, node.path())?;
+        Ok(Handover { node: node.path().to_owned(), cdi_device })
+    }
+
+    fn withdraw(&self, target: &Target) -> Result<Done, EffectError> {
+        let device = target.slice.to_string();
+        let cdi = self.cdi()?;
+        let Some(instance) = self.find(target)? else {
+            cdi.withdraw(&device)?;
+            return Ok(Done::Withdrawn);
+        };
+        self.prove_free(&instance.nodes)?;
+        let was_published = cdi.published()?.contains(&device);
+        cdi.withdraw(&device)?;
+        for path in instance.nodes.group.iter().chain(&instance.nodes.cdev) {
+            node::revoke(&self.host, &Node::from_path(path)?)?;
+        }
+        // Somebody may have opened it between the proof and the withdrawal of its file.
+        match self.prove_free(&instance.nodes) {
+            Err(error) if error.is_held() && was_published => {
+                self.give(&cdi, &device, &instance)?;
+                Err(error)
+            }
+            result => result.map(|()| Done::Withdrawn),
+        }
+    }
+
+    fn reset(&self, target: &Target) -> Result<Done, EffectError> {
+        let instance = self.find(target)?.ok_or(EffectError::Missing(*target))?;
+        self.prove_free(&instance.nodes)?;
+        match mechanism(target.mechanism).reset(&self.host, &instance)? {
+            ResetOutcome::Done { .. } => Ok(Done::Reset),
+            ResetOutcome::NotOffered => match target.name {
+                InstanceName::Mdev(_) => Ok(Done::ResetNotOffered),
+                InstanceName::Vf(_) => Err(EffectError::NoReset(*target)),
+            },
+        }
+    }
+
+    fn destroy(&self, target: &Target) -> Result<Done, EffectError> {
+        self.cdi()?.withdraw(&target.slice.to_string())?;
+        // With its GPU the instance is gone too.
+        if self.look(target.gpu)?.is_none() {
+            return Ok(Done::Destroyed);
+        }
+        if let Some(instance) = self.find(target)? {
+            self.prove_free(&instance.nodes)?;
+            mechanism(target.mechanism).destroy(&self.host, target.gpu, target.name)?;
+        }
+        match self.find(target)? {
+            None => Ok(Done::Destroyed),
+            Some(_) => Err(EffectError::StillThere(*target)),
+        }
+    }
+
+    fn retire(&self, gpu: PciAddress, kind: mdev::MechanismKind) -> Result<Done, EffectError> {
+        if self.look(gpu)?.is_none() {
+            return Ok(Done::Retired);
+        }
+        let cutter = mechanism(kind);
+        for instance in cutter.list(&self.host, gpu)? {
+            self.prove_free(&instance.nodes)?;
+        }
+        cutter.retire(&self.host, gpu)?;
+        Ok(Done::Retired)
+    }
+
+    fn seen(&self, gpu: Gpu) -> Result<GpuSeen, mdev::Error> {
+        let mut instances = Vec::new();
+        for cutter in mechanisms(&gpu) {
+            instances.extend(cutter.list(&self.host, gpu.address)?);
+        }
+        Ok(GpuSeen { gpu, instances })
+    }
+}
+
+impl Executor for HostExecutor {
+    fn run(&self, effect: &Effect) -> Result<Done, EffectError> {
+        match effect {
+            Effect::Create { target, profile } => self.create(target, profile),
+            Effect::HandOver { target, .. } => self.hand_over(target),
+            Effect::Withdraw { target } => self.withdraw(target),
+            Effect::Reset { target } => self.reset(target),
+            Effect::Destroy { target } => self.destroy(target),
+            Effect::Retire { gpu, mechanism } => self.retire(*gpu, *mechanism),
+            Effect::Unpublish { slice } => {
+                self.cdi()?.withdraw(&slice.to_string())?;
+                Ok(Done::Unpublished)
+            }
+        }
+    }
+
+    fn look(&self, gpu: PciAddress) -> Result<Option<GpuSeen>, mdev::Error> {
+        match inventory::gpu(&self.host, &self.settings().gpus, gpu) {
+            Ok(gpu) => self.seen(gpu).map(Some),
+            Err(mdev::Error::NoSuchGpu(_) | mdev::Error::NotAGpu(..)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn look_at_all(&self) -> Result<Vec<GpuSeen>, mdev::Error> {
+        let gpus = inventory::gpus(&self.host, &self.settings().gpus)?;
+        gpus.into_iter().map(|gpu| self.seen(gpu)).collect()
+    }
+
+    fn published(&self) -> Result<Vec<SliceId>, EffectError> {
+        let devices = self.cdi()?.published()?;
+        Ok(devices.iter().filter_map(|device| device.parse().ok()).collect())
+    }
+}

@@ -1,0 +1,69 @@
+//! The kernel's uevents: whenever devices come, go or change, the host is read again.
+
+use super::{
+    core::GATHERING,
+    message::{Message, Sender},
+    readiness,
+};
+use crate::failure::Failure;
+use vgpud_mdev::uevent::{Action, Received, UeventSocket, UeventSubject};
+
+/// Listens until the core is gone. Where the kernel gives no events, the inventory is kept current
+/// by the effects' own readings and by each request alone.
+pub async fn listen(core: Sender) {
+    let socket = match UeventSocket::open() {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!("no kernel events: {}", Failure::from(&error).line());
+            return;
+        }
+    };
+    let socket = match readiness::readable(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, "no kernel events");
+            return;
+        }
+    };
+    loop {
+        let Ok(mut ready) = socket.readable().await else { return };
+        let mut changed = false;
+        loop {
+            match socket.get_ref().try_next() {
+                Ok(Some(received)) => changed |= matters(&received),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!("kernel events end: {}", Failure::from(&error).line());
+                    return;
+                }
+            }
+        }
+        ready.clear_ready();
+        if changed {
+            // Enabling VFs makes hundreds of events; one reading answers them all.
+            tokio::time::sleep(GATHERING).await;
+            if core.send(Message::HostChanged).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn matters(received: &Received) -> bool {
+    match received {
+        Received::Lost => true,
+        Received::Event(event) => {
+            let device = !matches!(event.subject, UeventSubject::Other);
+            let change = match event.action {
+                Action::Add
+                | Action::Remove
+                | Action::Change
+                | Action::Move
+                | Action::Bind
+                | Action::Unbind => true,
+                Action::Online | Action::Offline => false,
+            };
+            device && change
+        }
+    }
+}

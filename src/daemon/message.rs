@@ -1,0 +1,97 @@
+//! What the core is told, and what it answers.
+
+use super::{executor::GpuSeen, holder::Watched, worker::Finished};
+use crate::{
+    engine::{Generation, LeasedSlice, SliceId, placement},
+    failure::Failure,
+    ledger::{AuditEntry, Intent},
+};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::{mpsc, oneshot};
+use vgpud_config::{Owner, PciAddress, Settings};
+use vgpud_mdev as mdev;
+
+pub type Sender = mpsc::UnboundedSender<Message>;
+pub type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// What somebody asks of the core.
+#[derive(Debug)]
+pub enum Command {
+    Create(Create),
+    Lease {
+        slice: SliceId,
+        owner: Owner,
+        holder: Option<Watched>,
+        reply: Reply<SliceId>,
+    },
+    Release {
+        slice: SliceId,
+        generation: Option<Generation>,
+        reply: Reply<SliceId>,
+    },
+    Destroy {
+        slice: SliceId,
+        leased: LeasedSlice,
+        reply: Reply<()>,
+    },
+    Audit {
+        after: u64,
+        reply: Reply<Vec<AuditEntry>>,
+    },
+    /// Reads the host again and answers when that is done.
+    Refresh {
+        reply: oneshot::Sender<()>,
+    },
+    Reload(Arc<Settings>),
+    Stop {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// A request for slices.
+#[derive(Debug)]
+pub struct Create {
+    pub request: placement::Request,
+    pub owner: Option<Owner>,
+    pub mode: Mode,
+    /// Never blocks the core: a request makes a few messages a slice.
+    pub progress: mpsc::UnboundedSender<Result<Progress, Failure>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Run,
+    /// Only says what would be done.
+    DryRun,
+}
+
+/// How a request for slices goes on.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    Planned { placement: placement::Placement, effects: Vec<String> },
+    Changed(SliceId, Arc<super::snapshot::Snapshot>),
+    Done(Vec<SliceId>, Arc<super::snapshot::Snapshot>),
+}
+
+/// Everything that reaches the core.
+#[derive(Debug)]
+pub enum Message {
+    Command(Command),
+    Finished(Box<Finished>),
+    /// An effect whose device was held is tried again.
+    Retry(Intent),
+    HolderEnded {
+        slice: SliceId,
+        generation: Generation,
+    },
+    /// The host as it was read, with the change counters of its GPUs when the reading began.
+    Seen {
+        gpus: Result<Vec<GpuSeen>, mdev::Error>,
+        epochs: BTreeMap<PciAddress, u64>,
+    },
+    /// The kernel says that something changed.
+    HostChanged,
+    /// Ends the core as SIGKILL would: nothing is finished or written.
+    #[cfg(test)]
+    Crash,
+}

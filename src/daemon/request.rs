@@ -1,0 +1,135 @@
+//! Requests of the API, understood and checked at the border.
+
+use crate::{
+    api,
+    engine::{SliceId, SliceIdError, placement},
+};
+use vgpud_config::{ComputeShare, Memory, NameError, PciAddress, PciNameError};
+
+/// More slices than any host has.
+const MOST: u32 = 4096;
+
+/// A request that makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    #[error(transparent)]
+    Slice(#[from] SliceIdError),
+    #[error(transparent)]
+    Gpu(#[from] PciNameError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("The request names no size; give a profile, or memory, or compute")]
+    Nothing,
+    #[error("The request names a profile and a size; give one of them")]
+    Both,
+    #[error("A slice of 0 bytes cannot be; give at least one")]
+    Memory,
+    #[error("A share of {0} hundredths of a percent cannot be; give 1 to 10000")]
+    Compute(u32),
+    #[error("{0} slices at once are too many; ask for up to {MOST}")]
+    Count(u32),
+    #[error("The request lacks {0}")]
+    Missing(&'static str),
+}
+
+/// The size that a request names; none where it names none.
+fn want(request: &api::Request) -> Result<Option<placement::Want>, RequestError> {
+    let memory = match request.memory_bytes {
+        Some(0) => return Err(RequestError::Memory),
+        other => other.map(Memory::from_bytes),
+    };
+    let compute = request.compute_hundredths.map(share).transpose()?;
+    match (&request.profile, memory, compute) {
+        (None, None, None) => Ok(None),
+        (None, memory, compute) => Ok(Some(placement::Want::Size { memory, compute })),
+        (Some(profile), None, None) => Ok(Some(placement::Want::Profile(profile.parse()?))),
+        (Some(_), ..) => Err(RequestError::Both),
+    }
+}
+
+fn share(hundredths: u32) -> Result<ComputeShare, RequestError> {
+    let text = format!("{}.{:02}%", hundredths / 100, hundredths % 100);
+    text.parse().map_err(|_| RequestError::Compute(hundredths))
+}
+
+fn gpu(request: &api::Request) -> Result<Option<PciAddress>, RequestError> {
+    Ok(request.gpu.as_deref().map(str::parse).transpose()?)
+}
+
+/// What a list of profiles is narrowed to.
+#[derive(Clone, Debug, Default)]
+pub struct ProfileFilter {
+    pub want: Option<placement::Want>,
+    pub gpu: Option<PciAddress>,
+}
+
+impl TryFrom<api::ListProfilesRequest> for ProfileFilter {
+    type Error = RequestError;
+    fn try_from(request: api::ListProfilesRequest) -> Result<Self, RequestError> {
+        let request = request.request.unwrap_or_default();
+        Ok(Self { want: want(&request)?, gpu: gpu(&request)? })
+    }
+}
+
+impl TryFrom<&api::CreateSlicesRequest> for placement::Request {
+    type Error = RequestError;
+    fn try_from(request: &api::CreateSlicesRequest) -> Result<Self, RequestError> {
+        let asked = request.request.as_ref().ok_or(RequestError::Nothing)?;
+        let count = request.count.max(1);
+        if count > MOST {
+            return Err(RequestError::Count(count));
+        }
+        Ok(Self { want: want(asked)?.ok_or(RequestError::Nothing)?, gpu: gpu(asked)?, count })
+    }
+}
+
+/// The slice that a request is about.
+///
+/// # Errors
+/// Where the text names none.
+pub fn slice(id: &str) -> Result<SliceId, RequestError> {
+    if id.is_empty() {
+        return Err(RequestError::Missing("the id of a slice"));
+    }
+    Ok(id.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(request: api::Request, count: u32) -> Result<placement::Request, RequestError> {
+        let request = api::CreateSlicesRequest { request: Some(request), count, ..Default::default() };
+        placement::Request::try_from(&request)
+    }
+
+    #[test]
+    fn a_request_is_a_profile_or_a_size() {
+        let profile = || Some("vf-8".to_owned());
+        let by_name = create(api::Request { profile: profile(), ..Default::default() }, 0).unwrap();
+        assert_eq!((by_name.count, by_name.want.to_string().as_str()), (1, "vf-8"));
+        let size = api::Request {
+            memory_bytes: Some(1 << 30),
+            compute_hundredths: Some(2500),
+            ..Default::default()
+        };
+        assert_eq!(create(size, 2).unwrap().want.to_string(), "1GiB and 25% of compute");
+        let both = api::Request { profile: profile(), memory_bytes: Some(1), ..Default::default() };
+        assert!(matches!(create(both, 1), Err(RequestError::Both)));
+        assert!(matches!(create(api::Request::default(), 1), Err(RequestError::Nothing)));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let memory = |bytes| api::Request { memory_bytes: Some(bytes), ..Default::default() };
+        assert!(matches!(create(memory(0), 1), Err(RequestError::Memory)));
+        assert!(matches!(create(memory(1), 5000), Err(RequestError::Count(5000))));
+        let compute = |share| api::Request { compute_hundredths: Some(share), ..Default::default() };
+        assert!(matches!(create(compute(0), 1), Err(RequestError::Compute(0))));
+        assert!(matches!(create(compute(10_001), 1), Err(RequestError::Compute(10_001))));
+        let gpu = api::Request { gpu: Some("gpu0".to_owned()), ..memory(1) };
+        assert!(matches!(create(gpu, 1), Err(RequestError::Gpu(_))));
+        assert!(matches!(slice(""), Err(RequestError::Missing(_))));
+        assert!(matches!(slice("17"), Err(RequestError::Slice(_))));
+    }
+}

@@ -1,0 +1,287 @@
+//! The API: requests are checked at the border, commands go to the core, answers come from its
+//! snapshots.
+
+use super::{
+    convert,
+    core::Handle,
+    holder::{HolderError, Watched},
+    message::{Command, Create, Message, Mode, Progress, Reply},
+    request::{self, ProfileFilter, RequestError},
+    snapshot::Snapshot,
+};
+use crate::{
+    api::{self, vgpud_server::Vgpud},
+    engine::{Generation, LeasedSlice, Rejected, SliceId, placement},
+    failure::Failure,
+};
+use std::{pin::Pin, sync::Arc, time::Duration};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+use vgpud_config::{Owner, PciAddress};
+use vgpud_mdev::Host;
+
+/// How long a reading of the host is waited for before the last one has to do: a GPU that is stuck
+/// can block it.
+const FRESHNESS: Duration = Duration::from_secs(3);
+
+/// Messages that a client may be behind before its stream waits for it.
+const STREAM_BUFFER: usize = 64;
+
+/// The service; one for all clients.
+#[derive(Clone, Debug)]
+pub struct Service {
+    core: Handle,
+    host: Host,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn refuse(error: &RequestError) -> Status {
+    Failure::from(error).into()
+}
+
+impl Service {
+    pub const fn new(core: Handle, host: Host) -> Self {
+        Self { core, host }
+    }
+
+    fn now(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.core.snapshot.borrow())
+    }
+
+    /// Asks the core and waits for its answer.
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Status::from(Failure::stopping());
+        self.core.sender.send(Message::Command(command(reply))).map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?.map_err(Status::from)
+    }
+
+    /// The host as it is now, or as it was last where it cannot be read in time.
+    async fn fresh(&self) -> Arc<Snapshot> {
+        let (reply, done) = oneshot::channel();
+        let asked = self.core.sender.send(Message::Command(Command::Refresh { reply })).is_ok();
+        if asked && tokio::time::timeout(FRESHNESS, done).await.is_err() {
+            tracing::warn!("the host was not read within {FRESHNESS:?}; what is shown may be older");
+        }
+        self.now()
+    }
+
+    fn slice_now(&self, id: SliceId) -> Result<api::Slice, Status> {
+        let now = self.now();
+        let slice = now.state.slices.get(&id);
+        let slice = slice.ok_or_else(|| Failure::from(&Rejected::NoSuchSlice(id)))?;
+        Ok(convert::slice(slice, &now))
+    }
+
+    fn holder(&self, holder: Option<&api::Holder>) -> Result<Option<Watched>, HolderError> {
+        holder.map(|holder| Watched::open(&self.host, holder.pid)).transpose()
+    }
+}
+
+#[tonic::async_trait]
+impl Vgpud for Service {
+    type CreateSlicesStream = Streamed<api::CreateProgress>;
+    type WatchEventsStream = Streamed<api::Event>;
+
+    async fn get_status(&self, _: Request<api::GetStatusRequest>) -> Answer<api::Status> {
+        let now = self.now();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let leases = now.state.slices.values().filter(|slice| slice.phase.lease().is_some()).count();
+        Ok(Response::new(api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_unix_ms: now.started.0,
+            gpus: count(now.gpus.len()),
+            slices: count(now.state.slices.len()),
+            leases: count(leases),
+        }))
+    }
+
+    async fn list_gpus(&self, _: Request<api::ListGpusRequest>) -> Answer<api::ListGpusResponse> {
+        let now = self.fresh().await;
+        let gpus = now.gpus.values().map(|seen| convert::gpu(seen, &now)).collect();
+        Ok(Response::new(api::ListGpusResponse { gpus }))
+    }
+
+    async fn list_profiles(
+        &self,
+        request: Request<api::ListProfilesRequest>,
+    ) -> Answer<api::ListProfilesResponse> {
+        let filter = ProfileFilter::try_from(request.into_inner()).map_err(|error| refuse(&error))?;
+        let now = self.fresh().await;
+        if let Some(gpu) = filter.gpu.filter(|gpu| !now.gpus.contains_key(gpu)) {
+            return Err(no_such_gpu(gpu));
+        }
+        let wanted = now.gpus.values().filter(|seen| filter.gpu.is_none_or(|gpu| gpu == seen.gpu.address));
+        let mut profiles = Vec::new();
+        for seen in wanted {
+            let view = now.view(seen);
+            let Ok(mechanism) = &view.mechanism else { continue };
+            let mechanism = mechanism.to_string();
+            let fitting = view
+                .profiles
+                .iter()
+                .filter(|profile| filter.want.as_ref().is_none_or(|want| want.accepts(profile)));
+            profiles.extend(fitting.map(|profile| convert::profile(seen, &mechanism, profile)));
+        }
+        Ok(Response::new(api::ListProfilesResponse { profiles }))
+    }
+
+    async fn create_slices(
+        &self,
+        request: Request<api::CreateSlicesRequest>,
+    ) -> Answer<Self::CreateSlicesStream> {
+        let asked = request.into_inner();
+        let request = placement::Request::try_from(&asked).map_err(|error| refuse(&error))?;
+        let owner = asked.owner.as_deref().map(str::parse::<Owner>).transpose();
+        let owner = owner.map_err(|error| refuse(&error.into()))?;
+        let mode = if asked.dry_run { Mode::DryRun } else { Mode::Run };
+        self.fresh().await;
+        let (progress, steps) = mpsc::unbounded_channel();
+        let create = Create { request, owner, mode, progress };
+        let sent = self.core.sender.send(Message::Command(Command::Create(create)));
+        sent.map_err(|_| Failure::stopping())?;
+        Ok(Response::new(Box::pin(create_stream(steps))))
+    }
+
+    async fn list_slices(&self, request: Request<api::ListSlicesRequest>) -> Answer<api::ListSlicesResponse> {
+        let request = request.into_inner();
+        let gpu = request.gpu.as_deref().map(str::parse::<PciAddress>).transpose();
+        let gpu = gpu.map_err(|error| refuse(&error.into()))?;
+        let owner = request.owner.as_deref().map(str::parse::<Owner>).transpose();
+        let owner = owner.map_err(|error| refuse(&error.into()))?;
+        let now = self.now();
+        let slices = now
+            .state
+            .slices
+            .values()
+            .filter(|slice| gpu.is_none_or(|gpu| gpu == slice.gpu))
+            .filter(|slice| {
+                let leased_to = slice.phase.lease().map(|lease| &lease.owner);
+                owner.as_ref().is_none_or(|owner| leased_to == Some(owner))
+            })
+            .map(|slice| convert::slice(slice, &now))
+            .collect();
+        Ok(Response::new(api::ListSlicesResponse { slices }))
+    }
+
+    async fn get_slice(&self, request: Request<api::GetSliceRequest>) -> Answer<api::Slice> {
+        let id = request::slice(&request.into_inner().id).map_err(|error| refuse(&error))?;
+        self.slice_now(id).map(Response::new)
+    }
+
+    async fn lease_slice(&self, request: Request<api::LeaseSliceRequest>) -> Answer<api::Slice> {
+        let request = request.into_inner();
+        let slice = request::slice(&request.id).map_err(|error| refuse(&error))?;
+        let owner: Owner = request.owner.parse().map_err(|error| refuse(&RequestError::Name(error)))?;
+        let holder = self.holder(request.holder.as_ref()).map_err(|error| Failure::from(&error))?;
+        self.ask(|reply| Command::Lease { slice, owner, holder, reply }).await?;
+        self.slice_now(slice).map(Response::new)
+    }
+
+    async fn release_slice(&self, request: Request<api::ReleaseSliceRequest>) -> Answer<api::Slice> {
+        let request = request.into_inner();
+        let slice = request::slice(&request.id).map_err(|error| refuse(&error))?;
+        let generation = request.generation.map(Generation);
+        self.ask(|reply| Command::Release { slice, generation, reply }).await?;
+        self.slice_now(slice).map(Response::new)
+    }
+
+    async fn destroy_slice(
+        &self,
+        request: Request<api::DestroySliceRequest>,
+    ) -> Answer<api::DestroySliceResponse> {
+        let request = request.into_inner();
+        let slice = request::slice(&request.id).map_err(|error| refuse(&error))?;
+        let leased = if request.release { LeasedSlice::Release } else { LeasedSlice::Refuse };
+        self.ask(|reply| Command::Destroy { slice, leased, reply }).await?;
+        Ok(Response::new(api::DestroySliceResponse {}))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<api::WatchEventsRequest>,
+    ) -> Answer<Self::WatchEventsStream> {
+        let request = request.into_inner();
+        let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
+        let service = self.clone();
+        tokio::spawn(async move {
+            // An error here is a client that went away, which ends the stream.
+            let _ = service.replay(request.after, request.follow, &sender).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// The client is gone.
+struct ClientGone;
+
+impl Service {
+    /// Sends the audit trail page by page, then what is added to it. A slow client makes this wait,
+    /// never the core.
+    async fn replay(
+        &self,
+        mut after: u64,
+        follow: bool,
+        sender: &mpsc::Sender<Result<api::Event, Status>>,
+    ) -> Result<(), ClientGone> {
+        let mut changes = self.core.snapshot.clone();
+        loop {
+            changes.mark_unchanged();
+            let page = match self.ask(|reply| Command::Audit { after, reply }).await {
+                Ok(page) => page,
+                Err(status) => {
+                    return sender.send(Err(status)).await.map_err(|_| ClientGone);
+                }
+            };
+            let empty = page.is_empty();
+            for entry in page {
+                after = entry.sequence;
+                sender.send(Ok(convert::event(entry))).await.map_err(|_| ClientGone)?;
+            }
+            if !empty {
+                continue;
+            }
+            if !follow {
+                return Ok(());
+            }
+            // The guard of the value must not live over an await.
+            let grown = async { changes.wait_for(|now| now.last_sequence > after).await.ok().map(drop) };
+            tokio::select! {
+                changed = grown => {
+                    if changed.is_none() {
+                        return sender.send(Err(Failure::stopping().into())).await.map_err(|_| ClientGone);
+                    }
+                }
+                () = sender.closed() => return Err(ClientGone),
+            }
+        }
+    }
+}
+
+fn no_such_gpu(gpu: PciAddress) -> Status {
+    Failure::from(&vgpud_mdev::Error::NoSuchGpu(gpu)).into()
+}
+
+fn create_stream(
+    steps: mpsc::UnboundedReceiver<Result<Progress, Failure>>,
+) -> impl Stream<Item = Result<api::CreateProgress, Status>> {
+    use api::create_progress::Step;
+    use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
+    UnboundedReceiverStream::new(steps).filter_map(|step| {
+        let step = match step {
+            Err(failure) => return Some(Err(failure.into())),
+            Ok(Progress::Planned { placement, effects }) => Step::Plan(convert::plan(&placement, effects)),
+            Ok(Progress::Changed(id, now)) => Step::Changed(convert::slice(now.state.slices.get(&id)?, &now)),
+            Ok(Progress::Done(ids, now)) => {
+                let slices = ids.iter().filter_map(|id| now.state.slices.get(id));
+                let slices = slices.map(|slice| convert::slice(slice, &now)).collect();
+                Step::Done(api::CreatedSlices { slices })
+            }
+        };
+        Some(Ok(api::CreateProgress { step: Some(step) }))
+    })
+}

@@ -1,0 +1,100 @@
+//! What the API shows: a copy of the core's knowledge, replaced as a whole after each change.
+
+use super::executor::GpuSeen;
+use crate::engine::{Origin, Retiring, Slice, SliceId, State, UnixMillis, placement, placement::GpuView};
+use std::{collections::BTreeMap, sync::Arc};
+use vgpud_config::{PciAddress, Settings};
+use vgpud_mdev::{Instance, MechanismKind, mechanism, mechanisms, uncuttable};
+
+/// Everything that is known at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub state: State,
+    pub gpus: BTreeMap<PciAddress, GpuSeen>,
+    /// What each slice waits for, and since when.
+    pub waiting: BTreeMap<SliceId, Waiting>,
+    /// GPUs whose worker is stuck in the kernel, and what it waits for.
+    pub stuck: BTreeMap<PciAddress, Waiting>,
+    /// Number of the last audit entry.
+    pub last_sequence: u64,
+    pub settings: Arc<Settings>,
+    pub started: UnixMillis,
+}
+
+/// An effect that has not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub what: String,
+    pub since: UnixMillis,
+}
+
+impl Snapshot {
+    /// The instance of a slice as the kernel showed it last.
+    #[must_use]
+    pub fn instance(&self, slice: &Slice) -> Option<&Instance> {
+        let seen = self.gpus.get(&slice.gpu)?;
+        seen.instances.iter().find(|instance| instance.name == slice.name)
+    }
+
+    /// The mechanism that cuts a GPU, or why none can.
+    ///
+    /// # Errors
+    /// The reason, with the way out.
+    pub fn mechanism(&self, seen: &GpuSeen) -> Result<MechanismKind, String> {
+        let address = seen.gpu.address;
+        if let Some(waiting) = self.stuck.get(&address) {
+            return Err(format!("the kernel has not answered yet: still waiting to {}", waiting.what));
+        }
+        if let Some(cut) = self.state.cuts.get(&address) {
+            if cut.retiring == Retiring::Running && self.state.slices_of(address).next().is_none() {
+                return Err("it is just being put back as it was; try again in a moment".to_owned());
+            }
+            if self.state.slices_of(address).next().is_some() {
+                return Ok(cut.mechanism);
+            }
+        }
+        match self.settings.gpu.get(&address).and_then(|gpu| gpu.mechanism) {
+            Some(kind) => match mechanism(kind).unusable(&seen.gpu) {
+                None => Ok(kind),
+                Some(why) => Err(format!("the settings ask for {kind}, but {why}")),
+            },
+            None => mechanisms(&seen.gpu)
+                .first()
+                .map(|first| first.kind())
+                .ok_or_else(|| uncuttable(&seen.gpu).unwrap_or_default()),
+        }
+    }
+
+    /// All GPUs as placement sees them.
+    #[must_use]
+    pub fn views(&self) -> Vec<GpuView> {
+        self.gpus.values().map(|seen| self.view(seen)).collect()
+    }
+
+    #[must_use]
+    pub fn view(&self, seen: &GpuSeen) -> GpuView {
+        let address = seen.gpu.address;
+        let chosen = self.mechanism(seen);
+        let slices = u32::try_from(self.state.slices_of(address).count()).unwrap_or(u32::MAX);
+        let profiles = chosen.as_ref().map_or_else(
+            |_| Vec::new(),
+            |kind| {
+                let bound = seen.gpu.sriov.as_ref().map_or(0, |sriov| u32::from(sriov.bound));
+                let offered = mechanism(*kind).profiles(&seen.gpu);
+                placement::remaining(&self.state, address, *kind, offered, bound.saturating_sub(slices))
+            },
+        );
+        GpuView { address, mechanism: chosen, profiles, slices }
+    }
+
+    /// Who divided a GPU that vgpud has no slice on yet.
+    #[must_use]
+    pub fn origin(seen: &GpuSeen, kind: MechanismKind) -> Origin {
+        match kind {
+            MechanismKind::Sriov if seen.gpu.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0) => {
+                Origin::Found
+            }
+            MechanismKind::Sriov | MechanismKind::Mdev => Origin::Ours,
+        }
+    }
+}

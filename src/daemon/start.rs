@@ -1,0 +1,286 @@
+//! From the command line to a daemon that serves, and to its end.
+
+use super::{
+    Options, StartError,
+    core::{Core, Handle, Parts},
+    executor::{Executor, HostExecutor},
+    kernel_events,
+    lock::Lock,
+    message::{Command, Message},
+    options::CONFIG,
+    service::Service,
+    socket::Socket,
+};
+use crate::{api::vgpud_server::VgpudServer, failure::Failure, ledger::Ledger};
+use sd_notify::NotifyState;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use vgpud_config::Settings;
+use vgpud_kata::cdi::CdiFolder;
+use vgpud_mdev::Host;
+
+/// How long clients may take to end their calls when the daemon stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A daemon that serves.
+#[derive(Debug)]
+pub struct Daemon {
+    config: PathBuf,
+    core: Handle,
+    core_task: JoinHandle<Result<(), crate::ledger::Error>>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    /// Its other end goes when the server does.
+    server_ended: watch::Receiver<()>,
+    hang_up: Option<oneshot::Sender<()>>,
+    settings: Arc<Settings>,
+    socket: Socket,
+    _lock: Lock,
+}
+
+/// Why a daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Asked,
+    CoreEnded,
+    ServerEnded,
+}
+
+impl Daemon {
+    /// The settings that these options lead to, checked.
+    ///
+    /// # Errors
+    /// Where the settings cannot be used.
+    pub fn settings(options: &Options) -> Result<Settings, StartError> {
+        let host = host(options);
+        let settings = Settings::load(&config(options, &host))?;
+        CdiFolder::new(&host, &settings.cdi).map_err(StartError::Cdi)?;
+        Ok(settings)
+    }
+
+    /// Starts on the host that the options name.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing was changed on the host.
+    pub async fn start(options: &Options) -> Result<Self, StartError> {
+        if options.root.is_none() && !nix::unistd::geteuid().is_root() {
+            return Err(StartError::NotRoot);
+        }
+        let settings = Self::settings(options)?;
+        // Half of the deadline, so that a wait that is in vain ends with its own error before the
+        // whole effect is given up.
+        let host = host(options).with_patience(settings.timeouts.device / 2);
+        Self::start_on(options, settings, host, None).await
+    }
+
+    /// Starts on a given host, with another executor where tests bring one.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(super) async fn start_on(
+        options: &Options,
+        settings: Settings,
+        host: Host,
+        executor: Option<Arc<dyn Executor>>,
+    ) -> Result<Self, StartError> {
+        let settings = Arc::new(settings);
+        let below = |given: &Option<PathBuf>, set: &PathBuf| given.clone().unwrap_or_else(|| host.path(set));
+        let folder = below(&options.state_dir, &settings.daemon.state_dir);
+        let path = below(&options.socket, &settings.daemon.socket);
+        let lock = Lock::take(&folder)?;
+        let (ledger, state) = Ledger::open(&folder)?;
+        let (publisher, current) = watch::channel(Arc::clone(&settings));
+        let executor = executor.unwrap_or_else(|| Arc::new(HostExecutor::new(host.clone(), current)));
+        let parts = Parts { state, ledger, host: host.clone(), settings: publisher, executor };
+        let (core, handle) = Core::new(parts);
+        let core_task = run_core(core).await?;
+        let (socket, listener) = Socket::bind(&path).await?;
+        tokio::spawn(kernel_events::listen(handle.sender.clone()));
+        let (hang_up, hung_up) = oneshot::channel();
+        let service = Service::new(handle.clone(), host.clone());
+        let (serving, server_ended) = watch::channel(());
+        let server = tokio::spawn(async move {
+            let result = serve(service, listener, hung_up).await;
+            drop(serving);
+            result
+        });
+        tracing::info!(socket = %path.display(), ledger = %folder.display(), "vgpud serves");
+        let config = config(options, &host);
+        let hang_up = Some(hang_up);
+        Ok(Self {
+            config,
+            core: handle,
+            core_task,
+            server,
+            server_ended,
+            hang_up,
+            settings,
+            socket,
+            _lock: lock,
+        })
+    }
+
+    /// Serves until a signal says otherwise, and tells systemd about it.
+    ///
+    /// # Errors
+    /// Where the ledger or the server broke down.
+    pub async fn run(mut self) -> Result<(), StartError> {
+        let listen = |kind| signal(kind).map_err(StartError::Runtime);
+        let (mut terminate, mut interrupt, mut hang_up) = (
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::hangup())?,
+        );
+        tell_systemd(&[NotifyState::Ready]);
+        let end = loop {
+            tokio::select! {
+                _ = terminate.recv() => break End::Asked,
+                _ = interrupt.recv() => break End::Asked,
+                _ = hang_up.recv() => self.reload(),
+                () = self.core.sender.closed() => break End::CoreEnded,
+                _ = self.server_ended.changed() => break End::ServerEnded,
+            }
+        };
+        tell_systemd(&[NotifyState::Stopping]);
+        if end == End::Asked {
+            tracing::info!("vgpud stops; leases and running VMs are left alone");
+        }
+        tokio::select! {
+            result = self.stop() => result,
+            // A second signal: what runs in the kernel is left to the next start.
+            () = again(&mut terminate, &mut interrupt) => Ok(()),
+        }
+    }
+
+    /// Finishes what runs, and ends.
+    ///
+    /// # Errors
+    /// Where the ledger or the server broke down.
+    pub async fn stop(mut self) -> Result<(), StartError> {
+        let (reply, stopped) = oneshot::channel();
+        if self.core.sender.send(Message::Command(Command::Stop { reply })).is_ok() {
+            // An error: the core has ended already, and its result says why.
+            let _ = stopped.await;
+        }
+        let core = self.core_task.await.map_err(|_| StartError::Core)?;
+        if let Some(hang_up) = self.hang_up.take() {
+            let _ = hang_up.send(());
+        }
+        drop(self.core);
+        match tokio::time::timeout(FAREWELL, &mut self.server).await {
+            Ok(server) => server.map_err(|_| StartError::Core)?.map_err(StartError::Server)?,
+            // A client that does not end its call cannot keep the daemon.
+            Err(_) => self.server.abort(),
+        }
+        drop(self.socket);
+        Ok(core?)
+    }
+
+    /// Ends as if the process were killed: nothing is finished and nothing is written any more.
+    #[cfg(test)]
+    pub(super) async fn crash(self) {
+        self.server.abort();
+        self.core.sender.send(Message::Crash).unwrap();
+        self.core_task.await.unwrap().unwrap();
+    }
+
+    #[cfg(test)]
+    pub(super) fn handle(&self) -> Handle {
+        self.core.clone()
+    }
+
+    /// Reads the settings again, and says what only a new start can change.
+    fn reload(&mut self) {
+        let settings = match Settings::load(&self.config) {
+            Ok(settings) => settings,
+            Err(error) => {
+                tracing::error!("the settings stay as they were: {error}");
+                return;
+            }
+        };
+        if settings.daemon != self.settings.daemon {
+            tracing::warn!("[daemon] has changed; its keys take effect when vgpud is started again");
+        }
+        if settings.cdi.dir != self.settings.cdi.dir || settings.cdi.kind != self.settings.cdi.kind {
+            tracing::warn!("[cdi] has changed; its keys take effect when vgpud is started again");
+        }
+        let mut settings = settings;
+        settings.daemon.clone_from(&self.settings.daemon);
+        settings.cdi.clone_from(&self.settings.cdi);
+        self.settings = Arc::new(settings);
+        let reload = Command::Reload(Arc::clone(&self.settings));
+        if self.core.sender.send(Message::Command(reload)).is_ok() {
+            tracing::info!(settings = %self.config.display(), "settings read again");
+        }
+    }
+}
+
+fn host(options: &Options) -> Host {
+    options.root.as_ref().map_or_else(Host::default, Host::new)
+}
+
+fn config(options: &Options, host: &Host) -> PathBuf {
+    options.config.clone().unwrap_or_else(|| host.path(CONFIG))
+}
+
+/// Reconciles, then works. The core waits for the disk, so it has a thread of its own, and a
+/// runtime of its own that ends with it.
+async fn run_core(mut core: Core) -> Result<JoinHandle<Result<(), crate::ledger::Error>>, StartError> {
+    let (report, ended) = oneshot::channel();
+    let (ready, reconciled) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StartError::Runtime)?;
+    let thread = std::thread::Builder::new().name("core".to_owned());
+    thread
+        .spawn(move || {
+            let result = runtime.block_on(async {
+                let result = core.reconcile();
+                let failed = result.is_err();
+                // Nobody listens where the start was given up.
+                let _ = ready.send(result);
+                if failed { Ok(()) } else { core.run().await }
+            });
+            if let Err(error) = &result {
+                tracing::error!("vgpud ends: {}", Failure::from(error).line());
+            }
+            let _ = report.send(result);
+            // A reading of a stuck GPU must not keep this thread.
+            runtime.shutdown_background();
+        })
+        .map_err(StartError::Runtime)?;
+    reconciled.await.map_err(|_| StartError::Core)??;
+    Ok(tokio::spawn(async move { ended.await.unwrap_or(Ok(())) }))
+}
+
+async fn serve(
+    service: Service,
+    listener: UnixListener,
+    hung_up: oneshot::Receiver<()>,
+) -> Result<(), tonic::transport::Error> {
+    let stop = async {
+        // The sender gone means the same.
+        let _ = hung_up.await;
+    };
+    tonic::transport::Server::builder()
+        .add_service(VgpudServer::new(service))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
+        .await
+}
+
+async fn again(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd cannot be told");
+    }
+}

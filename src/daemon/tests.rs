@@ -1,0 +1,6 @@
+//! The whole daemon in one process, on a host that obeys the kernel's rules without being one.
+
+mod bench;
+mod faults;
+mod kill_points;
+mod life;

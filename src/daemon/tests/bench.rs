@@ -1,0 +1,364 @@
+//! A daemon on a fake host, a client of its API, and executors that hang or die.
+
+use crate::{
+    api::{self, create_progress::Step, vgpud_client::VgpudClient},
+    daemon::{
+        Daemon, Options,
+        executor::{Done, EffectError, Executor, GpuSeen, HostExecutor},
+        message::Message,
+        options::LogFormat,
+    },
+    engine::{Effect, Retiring, SliceId, invariants},
+};
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio::{net::UnixStream, sync::watch};
+use tokio_stream::StreamExt;
+use tonic::transport::{Channel, Endpoint};
+use vgpud_config::{PciAddress, Settings};
+use vgpud_mdev::{
+    self as mdev, Host,
+    fake::{FakeGpu, FakeHost, FakeMdevType, Machine},
+};
+
+pub const SRIOV: &str = "0000:41:00.0";
+pub const MDEV: &str = "0000:42:00.0";
+pub const SECOND: &str = "0000:43:00.0";
+
+/// Longest that anything may take here.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A SR-IOV GPU with 8 VFs, an mdev parent, and another SR-IOV GPU.
+pub fn machine() -> Machine {
+    let types = [FakeMdevType::new("sim-small", 1, "num_heads=1, framebuffer=32M, max_instance=8")];
+    FakeHost::machine()
+        .gpu(FakeGpu::new(SRIOV).sriov(8))
+        .gpu(FakeGpu::new(MDEV).class(0x03_0000).mdev(8, &types))
+        .gpu(FakeGpu::new(SECOND).sriov(4))
+}
+
+pub struct Bench {
+    pub fake: FakeHost,
+    pub host: Host,
+    pub folder: TempDir,
+    pub settings: Settings,
+    daemon: Option<Daemon>,
+    pub client: Option<VgpudClient<Channel>>,
+}
+
+/// What went wrong, as the client sees it.
+#[derive(Debug)]
+pub struct Refused {
+    pub reason: String,
+    pub text: String,
+}
+
+impl From<tonic::Status> for Refused {
+    fn from(status: tonic::Status) -> Self {
+        let failure = api::Failure::decode(status.details()).unwrap();
+        Self { reason: failure.reason, text: format!("{}\n{}", failure.message, failure.causes.join("\n")) }
+    }
+}
+
+impl Bench {
+    pub fn new(machine: &Machine) -> Self {
+        let fake = machine.build();
+        let host = fake.host();
+        std::fs::create_dir_all(host.path("/proc")).unwrap();
+        let mut settings = Settings::default();
+        settings.timeouts.release = Duration::from_millis(500);
+        settings.timeouts.device = Duration::from_secs(10);
+        Self { fake, host, folder: TempDir::new().unwrap(), settings, daemon: None, client: None }
+    }
+
+    pub async fn started(machine: &Machine) -> Self {
+        let mut bench = Self::new(machine);
+        bench.start(None).await;
+        bench
+    }
+
+    pub fn real_executor(&self) -> Arc<dyn Executor> {
+        let (sender, settings) = watch::channel(Arc::new(self.settings.clone()));
+        std::mem::forget(sender);
+        Arc::new(HostExecutor::new(self.host.clone(), settings))
+    }
+
+    pub async fn start(&mut self, executor: Option<Arc<dyn Executor>>) {
+        let options = Options {
+            config: None,
+            root: None,
+            socket: Some(self.socket()),
+            state_dir: Some(self.folder.path().to_owned()),
+            log: LogFormat::Text,
+            check_config: false,
+        };
+        let (settings, host) = (self.settings.clone(), self.host.clone());
+        self.daemon = Some(Daemon::start_on(&options, settings, host, executor).await.unwrap());
+        let path = self.socket();
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://vgpud").connect_with_connector(connector).await.unwrap();
+        self.client = Some(VgpudClient::new(channel));
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("vgpud.sock")
+    }
+
+    pub async fn crash(&mut self) {
+        self.client = None;
+        self.daemon.take().unwrap().crash().await;
+    }
+
+    pub async fn stop(&mut self) {
+        self.client = None;
+        self.daemon.take().unwrap().stop().await.unwrap();
+    }
+
+    pub fn client(&self) -> VgpudClient<Channel> {
+        self.client.clone().unwrap()
+    }
+
+    pub fn tell(&self, message: Message) {
+        self.daemon.as_ref().unwrap().handle().sender.send(message).unwrap();
+    }
+
+    /// `count` slices of a profile on a GPU, perhaps with an owner.
+    pub async fn create(
+        &self,
+        profile: &str,
+        gpu: &str,
+        count: u32,
+        owner: Option<&str>,
+    ) -> Result<Vec<api::Slice>, Refused> {
+        create(self.client(), profile, gpu, count, owner).await
+    }
+
+    pub async fn lease(&self, id: &str, holder: Option<u32>) -> Result<api::Slice, Refused> {
+        let holder = holder.map(|pid| api::Holder { pid });
+        let request = api::LeaseSliceRequest { id: id.into(), owner: "pod-a".into(), holder };
+        Ok(self.client().lease_slice(request).await?.into_inner())
+    }
+
+    pub async fn release(&self, id: &str) -> Result<api::Slice, Refused> {
+        let request = api::ReleaseSliceRequest { id: id.into(), generation: None };
+        Ok(self.client().release_slice(request).await?.into_inner())
+    }
+
+    pub async fn destroy(&self, id: &str) -> Result<(), Refused> {
+        let request = api::DestroySliceRequest { id: id.into(), release: true };
+        self.client().destroy_slice(request).await?;
+        Ok(())
+    }
+
+    pub async fn slices(&self) -> Vec<api::Slice> {
+        let request = api::ListSlicesRequest::default();
+        self.client().list_slices(request).await.unwrap().into_inner().slices
+    }
+
+    pub async fn phases(&self) -> BTreeMap<String, api::Phase> {
+        self.slices().await.into_iter().map(|slice| (slice.id.clone(), slice.phase())).collect()
+    }
+
+    pub async fn events(&self) -> Vec<api::Event> {
+        let request = api::WatchEventsRequest { follow: false, after: 0 };
+        let stream = self.client().watch_events(request).await.unwrap().into_inner();
+        stream.map(Result::unwrap).collect().await
+    }
+
+    /// Waits until every slice stands still.
+    pub async fn at_rest(&self) {
+        let mut snapshot = self.daemon.as_ref().unwrap().handle().snapshot;
+        let rest = snapshot.wait_for(|now| {
+            now.state.slices.values().all(|slice| slice.at_rest() && slice.tie.is_none())
+                && now.state.cuts.values().all(|cut| cut.retiring == Retiring::Idle)
+        });
+        tokio::time::timeout(LIMIT, rest).await.expect("every slice stands still in time").unwrap();
+    }
+
+    pub async fn until(&self, what: &str, so: impl Fn(&BTreeMap<String, api::Phase>) -> bool) {
+        let begin = Instant::now();
+        loop {
+            let phases = self.phases().await;
+            if so(&phases) {
+                return;
+            }
+            assert!(begin.elapsed() < LIMIT, "waited in vain for {what}: {:#?}", self.slices().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Instances on the host, CDI files and slices belong together; the invariants hold.
+    pub async fn check(&self) {
+        let executor = self.real_executor();
+        let now = Arc::clone(&self.daemon.as_ref().unwrap().handle().snapshot.borrow());
+        assert_eq!(invariants::of_state(&now.state), Vec::<String>::new());
+        for seen in executor.look_at_all().unwrap() {
+            for instance in seen.instances {
+                let owned = now.state.uses(instance.gpu, instance.name);
+                assert!(owned, "{} of {} belongs to no slice", instance.name, instance.gpu);
+            }
+        }
+        let leased = now.state.slices.values().filter(|slice| slice.phase.lease().is_some());
+        let leased: Vec<SliceId> = leased.map(|slice| slice.id).collect();
+        let begin = Instant::now();
+        // Files of ended leases are removed on another thread.
+        while executor.published().unwrap() != leased {
+            assert!(begin.elapsed() < LIMIT, "CDI files {:?}", executor.published());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The host's files, without those that an empty CDI folder or a process leaves.
+    pub fn files(&self) -> BTreeMap<PathBuf, String> {
+        let kept = |path: &PathBuf| !path.starts_with("proc");
+        self.fake.snapshot().into_iter().filter(|(path, _)| kept(path)).collect()
+    }
+
+    pub fn cdi_files(&self) -> Vec<SliceId> {
+        self.real_executor().published().unwrap()
+    }
+
+    /// A process that has a node open, as /proc shows it.
+    pub fn hold(&self, node: &str, pid: u32) {
+        let process = self.host.path(format!("/proc/{pid}"));
+        std::fs::create_dir_all(process.join("fd")).unwrap();
+        std::fs::write(process.join("comm"), "qemu-system-x86\n").unwrap();
+        std::os::unix::fs::symlink(node, process.join("fd/7")).unwrap();
+    }
+
+    pub fn let_go(&self, pid: u32) {
+        std::fs::remove_dir_all(self.host.path(format!("/proc/{pid}"))).unwrap();
+    }
+}
+
+pub async fn create(
+    mut client: VgpudClient<Channel>,
+    profile: &str,
+    gpu: &str,
+    count: u32,
+    owner: Option<&str>,
+) -> Result<Vec<api::Slice>, Refused> {
+    let request = api::Request { profile: Some(profile.into()), gpu: Some(gpu.into()), ..Default::default() };
+    let owner = owner.map(str::to_owned);
+    let request = api::CreateSlicesRequest { request: Some(request), count, owner, dry_run: false };
+    let mut steps = client.create_slices(request).await?.into_inner();
+    while let Some(step) = steps.next().await {
+        if let Some(Step::Done(done)) = step?.step {
+            return Ok(done.slices);
+        }
+    }
+    panic!("the stream ended without an answer");
+}
+
+/// At which instant of the n-th effect the daemon dies or hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Before,
+    After,
+}
+
+/// An executor that stops at one effect until it is let go.
+#[derive(Debug)]
+pub struct Gate {
+    inner: Arc<dyn Executor>,
+    at: usize,
+    side: Side,
+    place: Mutex<Place>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    seen: usize,
+    reached: Option<String>,
+    opened: Option<Opened>,
+}
+
+/// How an effect goes on after the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opened {
+    GoOn,
+    /// The daemon that wanted it is dead.
+    Dead,
+}
+
+impl Gate {
+    pub fn new(inner: Arc<dyn Executor>, at: usize, side: Side) -> Arc<Self> {
+        Arc::new(Self { inner, at, side, place: Mutex::default(), moved: Condvar::new() })
+    }
+
+    /// The effect at which it stands, if it has come there.
+    pub fn reached(&self) -> Option<String> {
+        self.place.lock().unwrap().reached.clone()
+    }
+
+    pub async fn until_reached(&self) -> String {
+        let begin = Instant::now();
+        loop {
+            if let Some(effect) = self.reached() {
+                return effect;
+            }
+            assert!(begin.elapsed() < LIMIT, "the effect never came");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub fn open(&self) {
+        self.place.lock().unwrap().opened = Some(Opened::GoOn);
+        self.moved.notify_all();
+    }
+
+    /// What stands at the gate does not go on, as its daemon is dead.
+    pub fn bury(&self) {
+        self.place.lock().unwrap().opened = Some(Opened::Dead);
+        self.moved.notify_all();
+    }
+
+    fn stand(&self, effect: &Effect) -> Opened {
+        let mut place = self.place.lock().unwrap();
+        place.reached = Some(effect.to_string());
+        let (place, _) = self.moved.wait_timeout_while(place, LIMIT, |place| place.opened.is_none()).unwrap();
+        place.opened.expect("somebody opens the gate")
+    }
+}
+
+impl Executor for Gate {
+    fn run(&self, effect: &Effect) -> Result<Done, EffectError> {
+        let here = {
+            let mut place = self.place.lock().unwrap();
+            let here = place.seen == self.at;
+            place.seen += 1;
+            here
+        };
+        if here && self.side == Side::Before && self.stand(effect) == Opened::Dead {
+            return Err(EffectError::WorkerLost(SRIOV.parse().unwrap()));
+        }
+        let result = self.inner.run(effect);
+        if here && self.side == Side::After {
+            self.stand(effect);
+        }
+        result
+    }
+
+    fn look(&self, gpu: PciAddress) -> Result<Option<GpuSeen>, mdev::Error> {
+        self.inner.look(gpu)
+    }
+
+    fn look_at_all(&self) -> Result<Vec<GpuSeen>, mdev::Error> {
+        self.inner.look_at_all()
+    }
+
+    fn published(&self) -> Result<Vec<SliceId>, EffectError> {
+        self.inner.published()
+    }
+}

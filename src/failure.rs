@@ -1,0 +1,279 @@
+//! Every error in one shape for the wire: a gRPC code, a stable word, a sentence, and its causes.
+//!
+//! This is the only place that says which error means what to a client. All matches are
+//! exhaustive: a new error has to be given its meaning here.
+
+use crate::{
+    api,
+    daemon::{HolderError, RequestError, executor::EffectError},
+    engine::{
+        Rejected,
+        placement::{Refusal, Shortage},
+    },
+    ledger,
+};
+use prost::Message as _;
+use std::error::Error as StdError;
+use tonic::{Code, Status};
+use vgpud_kata::cdi;
+use vgpud_mdev as mdev;
+use vgpud_vmm::{self as vmm, holders::HoldError, isolation::IsolationError, node::NodeError};
+
+/// An error as a client gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub code: Code,
+    /// Stable, for programs: `NO_SUCH_GPU`, `NO_CAPACITY`, …
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// From the outermost to the innermost.
+    pub causes: Vec<String>,
+}
+
+impl Failure {
+    fn of(error: &(dyn StdError + 'static), (code, reason): (Code, &'static str)) -> Self {
+        let mut causes = Vec::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        Self { code, reason, message: error.to_string(), causes }
+    }
+
+    /// The daemon is going down; what was begun goes on when it is started again.
+    #[must_use]
+    pub fn stopping() -> Self {
+        Self {
+            code: Code::Unavailable,
+            reason: "STOPPING",
+            message: "vgpud is stopping; what was begun is finished after its next start".to_owned(),
+            causes: vec![],
+        }
+    }
+
+    /// The kernel does not come back from work on this GPU.
+    #[must_use]
+    pub fn stuck(what: &str) -> Self {
+        Self {
+            code: Code::DeadlineExceeded,
+            reason: "KERNEL_STUCK",
+            message: format!(
+                "The kernel does not answer: vgpud still waits to {what}; `dmesg` and the holder of the device may say why"
+            ),
+            causes: vec![],
+        }
+    }
+
+    /// The slice came to an end that this request did not ask for.
+    #[must_use]
+    pub fn overtaken(message: String) -> Self {
+        Self { code: Code::Aborted, reason: "OVERTAKEN", message, causes: vec![] }
+    }
+
+    /// The GPU went away in the middle.
+    #[must_use]
+    pub fn vanished(message: String) -> Self {
+        Self { code: Code::Unavailable, reason: "GPU_VANISHED", message, causes: vec![] }
+    }
+
+    /// Sentence and causes in one line, for logs and evidence.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = self.message.clone();
+        for cause in &self.causes {
+            line.push_str(": ");
+            line.push_str(cause);
+        }
+        line
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let details = api::Failure {
+            reason: failure.reason.to_owned(),
+            message: failure.message.clone(),
+            causes: failure.causes,
+        };
+        Self::with_details(failure.code, failure.message, details.encode_to_vec().into())
+    }
+}
+
+impl From<&Rejected> for Failure {
+    fn from(error: &Rejected) -> Self {
+        let meaning = match error {
+            Rejected::NoSuchSlice(_) => (Code::NotFound, "NO_SUCH_SLICE"),
+            Rejected::Leased { .. } => (Code::FailedPrecondition, "LEASED"),
+            Rejected::NotLeased { .. } => (Code::FailedPrecondition, "NOT_LEASED"),
+            Rejected::OtherLease { .. } => (Code::Aborted, "OTHER_LEASE"),
+            Rejected::Busy { .. } => (Code::Unavailable, "BUSY"),
+            Rejected::Quarantined { .. } => (Code::FailedPrecondition, "QUARANTINED"),
+            Rejected::OtherMechanism { .. } => (Code::FailedPrecondition, "OTHER_MECHANISM"),
+            Rejected::Full { .. } => (Code::ResourceExhausted, "NO_CAPACITY"),
+            Rejected::NameTaken(_) => (Code::Aborted, "NAME_TAKEN"),
+            Rejected::Unexpected { .. } | Rejected::NotRetiring(_) => (Code::Internal, "INTERNAL"),
+        };
+        Self::of(error, meaning)
+    }
+}
+
+impl From<&Refusal> for Failure {
+    fn from(error: &Refusal) -> Self {
+        let meaning = match &error.shortage {
+            Shortage::NoSuchGpu(_) => (Code::NotFound, "NO_SUCH_GPU"),
+            Shortage::Unusable { .. } | Shortage::NothingToCut => (Code::FailedPrecondition, "GPU_UNUSABLE"),
+            Shortage::NoSuchProfile { .. } => (Code::NotFound, "NO_SUCH_PROFILE"),
+            Shortage::TooLarge { .. } => (Code::OutOfRange, "TOO_LARGE"),
+            Shortage::TooMany { .. } => (Code::OutOfRange, "TOO_MANY"),
+            Shortage::NotNow { .. } => (Code::ResourceExhausted, "NO_CAPACITY"),
+        };
+        let mut failure = Self::of(error, meaning);
+        let considered = error.considered.iter();
+        failure.causes = considered.map(|verdict| format!("{}: {}", verdict.gpu, verdict.reason)).collect();
+        failure
+    }
+}
+
+impl From<&RequestError> for Failure {
+    fn from(error: &RequestError) -> Self {
+        let meaning = match error {
+            RequestError::Slice(_)
+            | RequestError::Gpu(_)
+            | RequestError::Name(_)
+            | RequestError::Nothing
+            | RequestError::Both
+            | RequestError::Memory
+            | RequestError::Compute(_)
+            | RequestError::Count(_)
+            | RequestError::Missing(_) => (Code::InvalidArgument, "BAD_REQUEST"),
+        };
+        Self::of(error, meaning)
+    }
+}
+
+impl From<&HolderError> for Failure {
+    fn from(error: &HolderError) -> Self {
+        let meaning = match error {
+            HolderError::NoSuchProcess { .. } | HolderError::StartTime { .. } => {
+                (Code::FailedPrecondition, "NO_SUCH_PROCESS")
+            }
+            HolderError::Watch { .. } => (Code::Internal, "CANNOT_WATCH"),
+        };
+        Self::of(error, meaning)
+    }
+}
+
+impl From<&ledger::Error> for Failure {
+    fn from(error: &ledger::Error) -> Self {
+        let meaning = match error {
+            ledger::Error::Write { .. } | ledger::Error::Stopped { .. } => (Code::Internal, "LEDGER_STOPPED"),
+            ledger::Error::Folder { .. } | ledger::Error::Open { .. } | ledger::Error::Read { .. } => {
+                (Code::Internal, "LEDGER_UNREADABLE")
+            }
+            ledger::Error::Damaged { .. } | ledger::Error::Row { .. } => (Code::DataLoss, "LEDGER_DAMAGED"),
+            ledger::Error::Foreign { .. } | ledger::Error::Newer { .. } => {
+                (Code::FailedPrecondition, "LEDGER_REFUSED")
+            }
+        };
+        Self::of(error, meaning)
+    }
+}
+
+impl From<&EffectError> for Failure {
+    fn from(error: &EffectError) -> Self {
+        let meaning = match error {
+            EffectError::Device(error) => device(error),
+            EffectError::Vfio(vmm::Error::Hold(error)) => held(error),
+            EffectError::Vfio(vmm::Error::Node(error)) => node(error),
+            EffectError::Vfio(vmm::Error::Isolation(error)) => isolation(error),
+            EffectError::Vfio(vmm::Error::Vm(_)) => (Code::Internal, "MICRO_VM"),
+            EffectError::Cdi(error) => cdi(error),
+            EffectError::NoReset(_) => (Code::FailedPrecondition, "NO_RESET"),
+            EffectError::Missing(_) => (Code::FailedPrecondition, "INSTANCE_MISSING"),
+            EffectError::StillThere(_) => (Code::Internal, "NOT_REMOVED"),
+            EffectError::WorkerLost(_) => (Code::Internal, "INTERNAL"),
+        };
+        Self::of(error, meaning)
+    }
+}
+
+impl From<&mdev::Error> for Failure {
+    fn from(error: &mdev::Error) -> Self {
+        Self::of(error, device(error))
+    }
+}
+
+fn device(error: &mdev::Error) -> (Code, &'static str) {
+    use mdev::Error as E;
+    match error {
+        E::NoSuchGpu(_) => (Code::NotFound, "NO_SUCH_GPU"),
+        E::NotAGpu(..) => (Code::FailedPrecondition, "NOT_A_GPU"),
+        E::NoSuchProfile { .. } => (Code::NotFound, "NO_SUCH_PROFILE"),
+        E::Unusable { .. } => (Code::FailedPrecondition, "GPU_UNUSABLE"),
+        E::Full { .. } => (Code::ResourceExhausted, "NO_CAPACITY"),
+        E::NoSuchInstance { .. } => (Code::FailedPrecondition, "INSTANCE_MISSING"),
+        E::ReadBack { .. } => (Code::Internal, "READ_BACK"),
+        E::OtherVfCount { .. } => (Code::FailedPrecondition, "OTHER_VF_COUNT"),
+        E::TooManyVfs { .. } => (Code::OutOfRange, "TOO_MANY"),
+        E::FewerVfs { .. } => (Code::ResourceExhausted, "FEWER_VFS"),
+        E::InUse { .. } => (Code::FailedPrecondition, "IN_USE"),
+        E::OtherMdev { .. } => (Code::AlreadyExists, "NAME_TAKEN"),
+        E::NoVfioDriver { .. } => (Code::FailedPrecondition, "MODULE_MISSING"),
+        E::WrongName { .. } => (Code::Internal, "INTERNAL"),
+        E::TimedOut(_) => (Code::DeadlineExceeded, "TIMED_OUT"),
+        E::NoAnswer(_) => (Code::Unavailable, "DEVICE_SILENT"),
+        E::Read { .. } | E::Content { .. } => (Code::Internal, "SYSFS_READ"),
+        E::Write { .. } => (Code::Internal, "SYSFS_WRITE"),
+        E::Undo { .. } => (Code::Internal, "HALF_DONE"),
+        E::Events(_) => (Code::Internal, "NO_EVENTS"),
+    }
+}
+
+fn held(error: &HoldError) -> (Code, &'static str) {
+    match error {
+        HoldError::Held { .. } | HoldError::HeldUnseen { .. } | HoldError::StillHeld { .. } => {
+            (Code::FailedPrecondition, "IN_USE")
+        }
+        HoldError::Vanished { .. } => (Code::Unavailable, "NODE_VANISHED"),
+        HoldError::NoNode => (Code::FailedPrecondition, "NO_NODE"),
+        HoldError::Proc { .. } | HoldError::Trial { .. } => (Code::Internal, "CANNOT_PROVE_FREE"),
+    }
+}
+
+fn node(error: &NodeError) -> (Code, &'static str) {
+    match error {
+        NodeError::None | NodeError::NoGroup | NodeError::NoCdev => (Code::FailedPrecondition, "NO_NODE"),
+        NodeError::Vanished { .. } => (Code::Unavailable, "NODE_VANISHED"),
+        NodeError::NotVfio { .. }
+        | NodeError::NotADevice { .. }
+        | NodeError::Look { .. }
+        | NodeError::Grant { .. }
+        | NodeError::Overruled { .. } => (Code::Internal, "NODE_UNUSABLE"),
+    }
+}
+
+fn isolation(error: &IsolationError) -> (Code, &'static str) {
+    match error {
+        IsolationError::NoIommu { .. } | IsolationError::NoIommuMode { .. } => {
+            (Code::FailedPrecondition, "NO_IOMMU")
+        }
+        IsolationError::NoGroup { .. } => (Code::FailedPrecondition, "NO_IOMMU_GROUP"),
+        IsolationError::Strangers { .. } | IsolationError::PhysicalFunction { .. } => {
+            (Code::FailedPrecondition, "NOT_ISOLATED")
+        }
+        IsolationError::Device(error) => device(error),
+    }
+}
+
+fn cdi(error: &cdi::Error) -> (Code, &'static str) {
+    match error {
+        cdi::Error::Kind { .. } | cdi::Error::Device { .. } | cdi::Error::Node { .. } => {
+            (Code::FailedPrecondition, "CDI_NAME")
+        }
+        cdi::Error::Folder { .. } | cdi::Error::Write { .. } | cdi::Error::Remove { .. } => {
+            (Code::Internal, "CDI_FILE")
+        }
+    }
+}
