@@ -15,7 +15,10 @@ pub struct DoctorArgs {}
 /// # Errors
 /// Where the settings are wrong or stdout cannot be written.
 pub fn execute(session: &Session, DoctorArgs {}: DoctorArgs) -> Result<Exit, Error> {
-    let checks = Checks::new(vgpud_vmm::doctor::examine(session.host(), session.settings()?));
+    let (host, settings) = (session.host(), session.settings()?);
+    let mut checks = vgpud_vmm::doctor::examine(host, settings);
+    checks.extend(vgpud_kata::doctor::examine(host, settings));
+    let checks = Checks::new(checks);
     session.print(&checks)?;
     session.note(&checks.summary());
     Ok(if checks.is_ready() { Exit::Success } else { Exit::Negative })

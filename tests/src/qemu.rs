@@ -99,6 +99,9 @@ pub(crate) fn host(
             Console::Terminal => option_with_path("stdio,id=console,signal=off,logfile=", &run.console),
         })
         .args(["-serial", "chardev:console"]);
+    for device in &spec.devices {
+        command.args(["-device", device]);
+    }
     if spec.iommu == Iommu::On {
         command.args(["-device", "intel-iommu,intremap=on"]);
     }

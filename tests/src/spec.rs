@@ -48,6 +48,8 @@ pub struct HostSpec {
     pub iommu: Iommu,
     /// The simulated GPUs, by the names of `tests/lab/kmod`; none: its modules are not loaded.
     pub gpus: Vec<String>,
+    /// More devices, as QEMU's `-device` takes them.
+    pub devices: Vec<String>,
     /// Added to the kernel's command line, for example parameters of modules.
     pub kernel_parameters: Vec<String>,
     pub console: Console,
@@ -62,6 +64,7 @@ impl Default for HostSpec {
             vfio: VfioFlavour::default(),
             iommu: Iommu::default(),
             gpus: Vec::new(),
+            devices: Vec::new(),
             kernel_parameters: Vec::new(),
             console: Console::default(),
             boot_limit: Duration::from_secs(180),
@@ -84,6 +87,13 @@ impl HostSpec {
         S: Into<String>,
     {
         self.gpus = gpus.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// With one more device, as QEMU's `-device` takes it.
+    #[must_use]
+    pub fn device(mut self, device: &str) -> Self {
+        self.devices.push(device.to_owned());
         self
     }
 

@@ -36,6 +36,12 @@ pub fn all() -> Vec<Suite> {
         Suite::new("daemon", debian().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("trouble", debian().gpus(["mi300x", "sim", "simmdev", "rtx5070", "b580"]), 15),
         Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
+        Suite::new("isolation", without_acs(debian()), 10),
         Suite::new("no_iommu", debian().gpus(["mi300x", "simmdev"]).without_iommu(), 10),
     ]
+}
+
+/// An SR-IOV device behind a PCIe port that does not keep its devices apart.
+fn without_acs(host: HostSpec) -> HostSpec {
+    host.device("pcie-root-port,id=port0,chassis=1,disable-acs=on").device("igb,bus=port0")
 }
