@@ -78,6 +78,13 @@ impl Failure {
         Self { code: Code::Unavailable, reason: "GPU_VANISHED", message, causes: vec![] }
     }
 
+    /// The same, as the cause of something larger that failed.
+    #[must_use]
+    pub fn within(mut self, message: String) -> Self {
+        self.causes.insert(0, std::mem::replace(&mut self.message, message));
+        self
+    }
+
     /// Sentence and causes in one line, for logs and evidence.
     #[must_use]
     pub fn line(&self) -> String {

@@ -4,7 +4,7 @@ use super::executor::GpuSeen;
 use crate::engine::{Origin, Retiring, Slice, SliceId, State, UnixMillis, placement, placement::GpuView};
 use std::{collections::BTreeMap, sync::Arc};
 use vgpud_config::{PciAddress, Settings};
-use vgpud_mdev::{Instance, MechanismKind, mechanism, mechanisms, uncuttable};
+use vgpud_mdev::{Instance, MechanismKind, Profile, mechanism, mechanisms, uncuttable};
 
 /// Everything that is known at one moment.
 #[derive(Clone, Debug)]
@@ -43,11 +43,14 @@ impl Snapshot {
     pub fn mechanism(&self, seen: &GpuSeen) -> Result<MechanismKind, String> {
         let address = seen.gpu.address;
         if let Some(waiting) = self.stuck.get(&address) {
-            return Err(format!("the kernel has not answered yet: still waiting to {}", waiting.what));
+            return Err(format!(
+                "The kernel does not answer about GPU {address}: vgpud still waits to {}",
+                waiting.what
+            ));
         }
         if let Some(cut) = self.state.cuts.get(&address) {
             if cut.retiring == Retiring::Running && self.state.slices_of(address).next().is_none() {
-                return Err("it is just being put back as it was; try again in a moment".to_owned());
+                return Err(format!("GPU {address} is just being put back as it was; try again in a moment"));
             }
             if self.state.slices_of(address).next().is_some() {
                 return Ok(cut.mechanism);
@@ -56,7 +59,9 @@ impl Snapshot {
         match self.settings.gpu.get(&address).and_then(|gpu| gpu.mechanism) {
             Some(kind) => match mechanism(kind).unusable(&seen.gpu) {
                 None => Ok(kind),
-                Some(why) => Err(format!("the settings ask for {kind}, but {why}")),
+                Some(why) => {
+                    Err(format!("GPU {address} cannot be cut by {kind}, as the settings ask: {why}"))
+                }
             },
             None => mechanisms(&seen.gpu)
                 .first()
@@ -76,15 +81,25 @@ impl Snapshot {
         let address = seen.gpu.address;
         let chosen = self.mechanism(seen);
         let slices = u32::try_from(self.state.slices_of(address).count()).unwrap_or(u32::MAX);
-        let profiles = chosen.as_ref().map_or_else(
-            |_| Vec::new(),
-            |kind| {
-                let bound = seen.gpu.sriov.as_ref().map_or(0, |sriov| u32::from(sriov.bound));
-                let offered = mechanism(*kind).profiles(&seen.gpu);
-                placement::remaining(&self.state, address, *kind, offered, bound.saturating_sub(slices))
-            },
-        );
-        GpuView { address, mechanism: chosen, profiles, slices }
+        let Ok(kind) = chosen else {
+            return GpuView { address, mechanism: chosen, profiles: vec![], when_empty: vec![], slices };
+        };
+        let bound = seen.gpu.sriov.as_ref().map_or(0, |sriov| u32::from(sriov.bound));
+        let offered = mechanism(kind).profiles(&seen.gpu);
+        let profiles =
+            placement::remaining(&self.state, address, kind, offered, bound.saturating_sub(slices));
+        let when_empty = self.when_empty(seen, kind).unwrap_or_else(|| profiles.clone());
+        GpuView { address, mechanism: Ok(kind), profiles, when_empty, slices }
+    }
+
+    /// What a GPU that vgpud divides would offer if it were not divided.
+    fn when_empty(&self, seen: &GpuSeen, kind: MechanismKind) -> Option<Vec<Profile>> {
+        let cut = self.state.cuts.get(&seen.gpu.address)?;
+        let mut gpu = seen.gpu.clone();
+        let sriov =
+            gpu.sriov.as_mut().filter(|_| cut.origin == Origin::Ours && kind == MechanismKind::Sriov)?;
+        (sriov.enabled, sriov.bound) = (0, 0);
+        Some(mechanism(kind).profiles(&gpu))
     }
 
     /// Who divided a GPU that vgpud has no slice on yet.

@@ -36,6 +36,8 @@ pub struct GpuView {
     pub mechanism: Result<MechanismKind, String>,
     /// With what is really available, see [`remaining`].
     pub profiles: Vec<Profile>,
+    /// What it would offer if nothing were cut from it, as far as that is known.
+    pub when_empty: Vec<Profile>,
     /// Slices that it is cut into already.
     pub slices: u32,
 }
@@ -211,17 +213,21 @@ fn why_not(request: &Request, gpu: &GpuView, choices: &[Choice]) -> String {
     }
     let accepted: Vec<_> = gpu.profiles.iter().filter(|profile| request.want.accepts(profile)).collect();
     let Some(smallest) = accepted.iter().min_by_key(|profile| size(profile)) else {
+        let present: Vec<_> = gpu.profiles.iter().map(|profile| profile.name.to_string()).collect();
         return match refusal::largest(gpu) {
+            Some(_) if gpu.when_empty.iter().any(|profile| request.want.accepts(profile)) => {
+                format!(
+                    "it is cut into {} now, and can be cut otherwise when it is empty",
+                    present.join(", ")
+                )
+            }
             Some(largest) => format!("no profile satisfies {}; the largest is {largest}", request.want),
             None => "it offers no profile now".to_owned(),
         };
     };
     let available: u32 = accepted.iter().map(|profile| profile.available).max().unwrap_or(0);
     if available == 0 {
-        return format!(
-            "all {} of {} are taken, or it is cut otherwise just now",
-            smallest.capacity, smallest.name
-        );
+        return format!("no room is left for {}", smallest.name);
     }
     if choices.is_empty() {
         return format!("has room for {available}, which is not enough");

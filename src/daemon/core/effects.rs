@@ -157,8 +157,8 @@ impl Core {
                 (success(&intent.effect, done), cause)
             }
             Err(error) => {
-                let failure = Failure::from(&error);
-                tracing::warn!(effect = %intent.effect, reason = failure.reason, "effect failed: {}", failure.line());
+                let failure = Failure::from(&error).within(format!("Could not {}", intent.effect));
+                tracing::warn!(reason = failure.reason, "{}", failure.line());
                 let outcome = Some((intent.id, Outcome::Failed(failure.line())));
                 let event = failed(&intent.effect, &error, failure.line());
                 (event, Cause { outcome, failure: Some(failure) })

@@ -3,7 +3,7 @@
 use super::{Consideration, GpuView, Request, Want, eligible, size};
 use std::fmt;
 use vgpud_config::{PciAddress, ProfileName};
-use vgpud_mdev::Profile;
+use vgpud_mdev::{MechanismKind, Profile};
 
 /// A request that found no place, with the verdict on every GPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +18,7 @@ pub struct Refusal {
 pub enum Shortage {
     #[error("There is no GPU {0}; `vgpuctl gpus` lists those of this host")]
     NoSuchGpu(PciAddress),
-    #[error("GPU {gpu} cannot be cut: {why}")]
+    #[error("{why}")]
     Unusable { gpu: PciAddress, why: String },
     #[error("No GPU of this host can be cut; `vgpuctl gpus` says why for each")]
     NothingToCut,
@@ -47,10 +47,10 @@ impl fmt::Display for Sized<'_> {
 
 /// The largest profile of a GPU, in words.
 pub(super) fn largest(gpu: &GpuView) -> Option<String> {
-    let known = gpu.profiles.iter().filter(|profile| profile.memory.is_some());
+    let known = gpu.when_empty.iter().filter(|profile| profile.memory.is_some());
     known
         .max_by_key(|profile| size(profile))
-        .or_else(|| gpu.profiles.iter().max_by_key(|profile| size(profile)))
+        .or_else(|| gpu.when_empty.iter().max_by_key(|profile| size(profile)))
         .map(|profile| Sized(profile).to_string())
 }
 
@@ -79,8 +79,11 @@ impl Shortage {
             return Self::NothingToCut;
         }
         let accepted = |gpu: &&GpuView| {
-            let fitting = gpu.profiles.iter().filter(|profile| request.want.accepts(profile));
-            fitting.map(|profile| u64::from(profile.capacity)).max()
+            let fitting = gpu.when_empty.iter().filter(|profile| request.want.accepts(profile));
+            let capacity = fitting.map(|profile| u64::from(profile.capacity)).max();
+            // An mdev parent says only what it has room for now.
+            let unknown = gpu.mechanism == Ok(MechanismKind::Mdev) && gpu.slices > 0;
+            capacity.map(|capacity| if unknown { u64::from(u32::MAX) } else { capacity })
         };
         let capacities: Vec<u64> = eligible.iter().filter_map(accepted).collect();
         if capacities.is_empty() {
@@ -99,7 +102,9 @@ impl Shortage {
             Want::Profile(profile) => {
                 let mut names: Vec<_> = eligible
                     .iter()
-                    .flat_map(|gpu| gpu.profiles.iter().map(|profile| profile.name.to_string()))
+                    .flat_map(|gpu| {
+                        gpu.profiles.iter().chain(&gpu.when_empty).map(|profile| profile.name.to_string())
+                    })
                     .collect();
                 names.sort();
                 names.dedup();

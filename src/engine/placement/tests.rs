@@ -16,7 +16,8 @@ fn profile(name: &str, mib: u64, capacity: u32, available: u32) -> Profile {
 
 fn sriov(bus: u8, slices: u32) -> GpuView {
     let profiles = vec![profile("vf-4", 32, 4, 4), profile("vf-8", 16, 8, 8)];
-    GpuView { address: address(bus), mechanism: Ok(MechanismKind::Sriov), profiles, slices }
+    let when_empty = profiles.clone();
+    GpuView { address: address(bus), mechanism: Ok(MechanismKind::Sriov), profiles, when_empty, slices }
 }
 
 fn size_of(mib: u64, count: u32) -> Request {
@@ -79,12 +80,34 @@ fn a_request_says_which_name_is_unknown() {
 
 #[test]
 fn an_unusable_gpu_says_why() {
-    let broken = GpuView { mechanism: Err("its driver is missing".into()), ..sriov(1, 0) };
+    let why = "GPU 0000:01:00.0 cannot be cut: its driver is missing";
+    let broken = GpuView { mechanism: Err(why.into()), ..sriov(1, 0) };
     let asked = Request { gpu: Some(address(1)), ..size_of(1, 1) };
     assert_eq!(
         shortage(&asked, std::slice::from_ref(&broken)),
         "GPU 0000:01:00.0 cannot be cut: its driver is missing"
     );
     let placed = place(&size_of(1, 1), &[broken, sriov(2, 0)]).unwrap();
-    assert_eq!(placed.considered[0].reason, "its driver is missing");
+    assert_eq!(placed.considered[0].reason, why);
+}
+
+#[test]
+fn a_gpu_that_is_cut_otherwise_is_not_now_and_says_so() {
+    let mut cut = sriov(1, 2);
+    cut.profiles.remove(0);
+    let want = Want::Profile("vf-4".parse().unwrap());
+    let refusal = place(&Request { want, gpu: None, count: 1 }, &[cut]).unwrap_err();
+    assert!(matches!(refusal.shortage, Shortage::NotNow { available: 0, .. }), "{refusal:?}");
+    let reason = &refusal.considered[0].reason;
+    assert_eq!(reason, "it is cut into vf-8 now, and can be cut otherwise when it is empty");
+}
+
+#[test]
+fn a_full_mdev_parent_has_no_room_now() {
+    let profiles = vec![profile("small", 16, 0, 0)];
+    let when_empty = profiles.clone();
+    let full =
+        GpuView { address: address(1), mechanism: Ok(MechanismKind::Mdev), profiles, when_empty, slices: 4 };
+    let refusal = place(&size_of(16, 1), &[full]).unwrap_err();
+    assert!(matches!(refusal.shortage, Shortage::NotNow { available: 0, .. }), "{refusal:?}");
 }
