@@ -53,6 +53,9 @@ pub struct Slice {
     iommu_group: Option<u32>,
     group_node: Option<String>,
     cdev_node: Option<String>,
+    /// What vgpud is doing to it, or waits to do.
+    waiting_for: Option<String>,
+    waiting_since_unix_ms: Option<u64>,
     #[serde(skip)]
     compute_hundredths: Option<u32>,
 }
@@ -153,12 +156,22 @@ impl From<api::Slice> for Slice {
             iommu_group: slice.iommu_group,
             group_node: slice.group_node,
             cdev_node: slice.cdev_node,
+            waiting_for: slice.waiting_for,
+            waiting_since_unix_ms: slice.waiting_since_unix_ms,
             compute_hundredths: slice.compute_hundredths,
         }
     }
 }
 
 impl Slice {
+    fn waiting(&self) -> Option<String> {
+        let what = self.waiting_for.as_ref()?;
+        Some(match self.waiting_since_unix_ms {
+            Some(since) => format!("{what}, since {}", time(since)),
+            None => what.clone(),
+        })
+    }
+
     const fn tone(&self) -> Tone {
         match self.phase {
             PhaseWord::Quarantined => Tone::Alarm,
@@ -212,6 +225,7 @@ fn table<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> String {
             or_none(slice.lease.as_ref().map(|lease| &lease.owner)),
         ]);
         grid.note(&slice.id, slice.quarantine_reason.as_ref());
+        grid.note(&slice.id, slice.waiting().map(|what| format!("in hand: {what}")).as_ref());
     }
     grid.render()
 }
@@ -244,6 +258,7 @@ impl Document for OneSlice {
             ("compute", slice.compute_hundredths.map(|share| compute(Some(share)))),
             ("phase", Some(slice.phase.to_string())),
             ("quarantined", slice.quarantine_reason.clone()),
+            ("in hand", slice.waiting()),
             ("address", slice.address.clone()),
             ("mdev", slice.mdev_uuid.clone()),
             ("IOMMU group", slice.iommu_group.map(|group| group.to_string())),

@@ -94,8 +94,8 @@ impl Held {
             tokio::select! {
                 released = &mut release => break released,
                 () = tokio::time::sleep(DELAY) => {
-                    let holders = self.holders(session).await;
-                    progress.tell(&format!("{id}: still being taken back{holders}"));
+                    let delay = self.delay(session).await;
+                    progress.tell(&format!("{id}: still being taken back{delay}"));
                 }
             }
         };
@@ -111,6 +111,18 @@ impl Held {
                 Err(RunError::NotBack { slice: id.clone(), holders, source }.into())
             }
         }
+    }
+
+    /// Why it takes long: who holds the device, or what vgpud waits for.
+    async fn delay(&self, session: &Session) -> String {
+        let holders = self.holders(session).await;
+        if !holders.is_empty() {
+            return holders;
+        }
+        // Only a word beside the answer that is waited for: where it cannot be had, none is said.
+        let asked = async { session.connect().await?.slice(&self.slice.id).await };
+        let waiting = asked.await.ok().and_then(|slice| slice.waiting_for);
+        waiting.map_or_else(String::new, |what| format!("; vgpud waits to {what}"))
     }
 
     /// `, held by …`, or nothing where nobody is seen: to see every process takes root.

@@ -107,6 +107,8 @@ pub fn slices() -> Vec<api::Slice> {
             phase: api::Phase::Quarantined.into(),
             mdev_uuid: Some("6f2b1c8e-30a4-4a0e-9a5e-0d2c86b1a001".into()),
             memory_bytes: Some(2 * GIB),
+            waiting_for: Some("reset s19 (mdev 6f2b1c8e-30a4-4a0e-9a5e-0d2c86b1a001 of 0000:81:00.0)".into()),
+            waiting_since_unix_ms: Some(MORNING + 3_600_000),
             quarantine_reason: Some("Its reset failed after the lease of team-b/infer-1 ended".into()),
             generation: 3,
             created_unix_ms: MORNING + 60_000,
