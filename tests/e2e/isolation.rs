@@ -2,7 +2,7 @@
 //! with their PF, which the host uses. The SR-IOV device is QEMU's emulated network card (igb), named
 //! as a GPU in the settings.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
