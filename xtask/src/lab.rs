@@ -80,13 +80,13 @@ fn shell(arguments: Shell, progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// The newest build of a program of this checkout.
+/// The newest build of a program of this checkout; under sudo, `./x` builds into a folder of its own.
 fn newest_build(program: &str) -> Option<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    ["debug", "release"]
-        .map(|profile| target.join(profile).join(program))
-        .into_iter()
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let own = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    own.into_iter()
+        .chain([checkout])
+        .flat_map(|target| ["debug", "release"].map(|profile| target.join(profile).join(program)))
         .filter(|path| path.is_file())
         .max_by_key(|path| {
             fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
