@@ -16,7 +16,7 @@ pub use host::GATHERING;
 
 use super::{
     executor::{Executor, GpuSeen},
-    message::{Command, Message, Sender},
+    message::{Command, Create, Message, Sender},
     snapshot::{Snapshot, Waiting},
     worker::Worker,
 };
@@ -93,6 +93,8 @@ pub struct Core {
     workers: BTreeMap<PciAddress, Worker>,
     current: BTreeMap<Subject, Current>,
     waiters: Vec<Waiter>,
+    /// Requests that wait until a GPU is put back.
+    deferred: Vec<Create>,
     holders: BTreeMap<SliceId, (Generation, AbortHandle)>,
     ended_holders: BTreeSet<(SliceId, Generation)>,
     refresh: host::Refresh,
@@ -158,6 +160,7 @@ impl Core {
             workers: BTreeMap::new(),
             current: BTreeMap::new(),
             waiters: Vec::new(),
+            deferred: Vec::new(),
             holders: BTreeMap::new(),
             ended_holders: BTreeSet::new(),
             refresh: host::Refresh::default(),
@@ -357,6 +360,10 @@ impl Core {
         for waiter in self.waiters.drain(..) {
             waiter.fail(&failure);
         }
+        for create in self.deferred.drain(..) {
+            // The client may have gone.
+            let _ = create.progress.send(Err(failure.clone()));
+        }
         let note = Note::daemon(crate::engine::NoteKind::DaemonStopped, "vgpud has stopped");
         self.record(vec![note], vec![])?;
         if let Running::Stopping { reply: Some(reply), .. } = self.running {
@@ -374,8 +381,7 @@ impl Core {
             Command::Destroy { slice, leased, reply } => self.destroy(slice, leased, reply),
             Command::Audit { .. } => Ok(()),
             Command::Refresh { reply } => {
-                self.refresh.wait(reply);
-                self.start_refresh();
+                self.read_for(reply);
                 Ok(())
             }
             Command::Reload(settings) => {

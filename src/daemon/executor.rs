@@ -86,11 +86,12 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// Where sysfs cannot be read.
     fn look(&self, gpu: PciAddress) -> Result<Option<GpuSeen>, mdev::Error>;
 
-    /// All GPUs as they are now.
+    /// All GPUs as they are now, but for those at work: reading `sriov_numvfs` waits for whoever
+    /// writes it (drivers/pci/iov.c), which can take for ever.
     ///
     /// # Errors
     /// Where sysfs cannot be read.
-    fn look_at_all(&self) -> Result<Vec<GpuSeen>, mdev::Error>;
+    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<Vec<GpuSeen>, mdev::Error>;
 
     /// The slices that have a CDI file.
     ///
@@ -263,8 +264,10 @@ impl Executor for HostExecutor {
         }
     }
 
-    fn look_at_all(&self) -> Result<Vec<GpuSeen>, mdev::Error> {
-        let gpus = inventory::gpus(&self.host, &self.settings().gpus)?;
+    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<Vec<GpuSeen>, mdev::Error> {
+        let mut selection = self.settings().gpus.clone();
+        selection.exclude.extend(at_work);
+        let gpus = inventory::gpus(&self.host, &selection)?;
         gpus.into_iter().map(|gpu| self.seen(gpu)).collect()
     }
 

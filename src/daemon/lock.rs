@@ -5,7 +5,7 @@ use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::{self, File},
     io::{Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -24,7 +24,8 @@ impl Lock {
     pub fn take(folder: &Path) -> Result<Self, StartError> {
         let path = folder.join("vgpud.lock");
         let failed = |source| StartError::Lock { path: path.clone(), source };
-        fs::create_dir_all(folder).map_err(failed)?;
+        // The ledger names tenants: it is nobody else's business.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(failed)?;

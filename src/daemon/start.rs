@@ -98,8 +98,9 @@ impl Daemon {
         let executor = executor.unwrap_or_else(|| Arc::new(HostExecutor::new(host.clone(), current)));
         let parts = Parts { state, ledger, host: host.clone(), settings: publisher, executor };
         let (core, handle) = Core::new(parts);
-        let core_task = run_core(core).await?;
+        // Before anything is changed on the host; clients wait until it is served.
         let (socket, listener) = Socket::bind(&path).await?;
+        let core_task = run_core(core).await?;
         tokio::spawn(kernel_events::listen(handle.sender.clone()));
         let (hang_up, hung_up) = oneshot::channel();
         let service = Service::new(handle.clone(), host.clone());
@@ -209,7 +210,11 @@ impl Daemon {
         if settings.cdi.dir != self.settings.cdi.dir || settings.cdi.kind != self.settings.cdi.kind {
             tracing::warn!("[cdi] has changed; its keys take effect when vgpud is started again");
         }
+        if settings.timeouts.device != self.settings.timeouts.device {
+            tracing::warn!("device in [timeouts] has changed; it takes effect when vgpud is started again");
+        }
         let mut settings = settings;
+        settings.timeouts.device = self.settings.timeouts.device;
         settings.daemon.clone_from(&self.settings.daemon);
         settings.cdi.clone_from(&self.settings.cdi);
         self.settings = Arc::new(settings);

@@ -6,7 +6,7 @@ use super::{
     Tie, UnixMillis, invariants,
 };
 use std::collections::BTreeMap;
-use vgpud_config::{Owner, PciAddress};
+use vgpud_config::{MechanismKind, Owner, PciAddress};
 
 /// What an event leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,12 +161,13 @@ impl Transition {
             return;
         }
         let Some(cut) = self.state.cuts.get_mut(&gpu) else { return };
-        match cut.origin {
-            super::Origin::Ours => {
+        match (cut.origin, cut.mechanism) {
+            (super::Origin::Ours, MechanismKind::Sriov) => {
                 cut.retiring = Retiring::Running;
                 self.effects.push(Effect::Retire { gpu, mechanism: cut.mechanism });
             }
-            super::Origin::Found => {
+            // Somebody else's, or an mdev parent, which is as it was when its last instance is gone.
+            (super::Origin::Found, _) | (super::Origin::Ours, MechanismKind::Mdev) => {
                 self.state.cuts.remove(&gpu);
             }
         }

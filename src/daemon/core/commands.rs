@@ -39,8 +39,14 @@ impl Core {
             return Ok(());
         }
         let at = super::now();
-        let planned = match plan(&self.make_snapshot(), &create, at) {
+        let now = self.make_snapshot();
+        let planned = match plan(&now, &create, at) {
             Ok(planned) => planned,
+            // What is being put back may be just what is asked for; it ends within its deadline.
+            Err(_) if now.being_put_back() => {
+                self.deferred.push(create);
+                return Ok(());
+            }
             Err(failure) => {
                 tracing::error!(reason = failure.reason, "request refused: {}", failure.line());
                 let _ = create.progress.send(Err(failure));
@@ -69,6 +75,14 @@ impl Core {
             if let Err(rejected) = self.apply(Event::Begin { slice }, Cause::default())? {
                 tracing::debug!(%slice, %rejected, "not begun");
             }
+        }
+        Ok(())
+    }
+
+    /// Takes up requests that waited for a GPU to be put back.
+    pub(super) fn create_deferred(&mut self) -> Result<(), ledger::Error> {
+        for create in std::mem::take(&mut self.deferred) {
+            self.create(create)?;
         }
         Ok(())
     }

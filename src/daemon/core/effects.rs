@@ -127,12 +127,16 @@ impl Core {
                 None => {}
             }
         }
+        let retired = matches!(finished.intent.effect, Effect::Retire { .. });
         self.conclude(finished)?;
         if let Some(gpu) = gpu {
             if gone {
                 self.vanish(gpu)?;
             }
             self.advance(gpu)?;
+        }
+        if retired {
+            self.create_deferred()?;
         }
         self.release_ended()
     }
@@ -237,7 +241,11 @@ impl Core {
         let deadline = self.settings.borrow().timeouts.release;
         let Some(current) = self.current.get_mut(&subject) else { return false };
         let since = current.held.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        if !patient || since.elapsed() >= deadline || matches!(self.running, Running::Stopping { .. }) {
+        if matches!(self.running, Running::Stopping { .. }) {
+            // The next start goes on with it.
+            return patient;
+        }
+        if !patient || since.elapsed() >= deadline {
             return false;
         }
         current.held = Some((since, Failure::from(error)));
@@ -283,6 +291,9 @@ impl Core {
                     tracing::warn!(%slice, "{rejected}");
                 }
             }
+        }
+        if given_up == GivenUp::Some {
+            self.create_deferred()?;
         }
         Ok(given_up)
     }

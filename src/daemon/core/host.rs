@@ -2,7 +2,7 @@
 
 use super::{Cause, Core};
 use crate::{
-    daemon::{executor::GpuSeen, holder::Watched, message::Message},
+    daemon::{executor::GpuSeen, holder::Watched, message::Message, worker::Worker},
     engine::{
         Effect, Event, Note, NoteKind, Phase, SliceId,
         reconcile::{self, HostView, Restart},
@@ -13,7 +13,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 use vgpud_config::PciAddress;
@@ -26,6 +26,8 @@ pub struct Refresh {
     waiting: Vec<oneshot::Sender<()>>,
     served: Vec<oneshot::Sender<()>>,
     done: Vec<oneshot::Sender<()>>,
+    /// When the reading in progress began.
+    since: Option<Instant>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +40,6 @@ enum Reading {
 }
 
 impl Refresh {
-    pub fn wait(&mut self, reply: oneshot::Sender<()>) {
-        self.waiting.push(reply);
-    }
-
     /// Tells those whose reading is published.
     pub fn answer(&mut self) {
         for reply in self.done.drain(..) {
@@ -58,7 +56,7 @@ impl Core {
     /// # Errors
     /// Where the host cannot be read, or the ledger written.
     pub fn reconcile(&mut self) -> Result<(), super::super::StartError> {
-        let seen = self.executor.look_at_all().map_err(super::super::StartError::Inventory)?;
+        let seen = self.executor.look_at_all(&[]).map_err(super::super::StartError::Inventory)?;
         self.gpus = seen.into_iter().map(|seen| (seen.gpu.address, seen)).collect();
         for intent in self.ledger.open_intents()? {
             tracing::info!(effect = %intent.effect, "interrupted by the last stop");
@@ -149,6 +147,18 @@ impl Core {
         Ok(())
     }
 
+    /// Reads the host for somebody; at once with what is known where a reading hangs.
+    pub(super) fn read_for(&mut self, reply: oneshot::Sender<()>) {
+        let hangs = self.refresh.reading != Reading::Idle
+            && self.refresh.since.is_some_and(|since| since.elapsed() > HANGING);
+        if hangs {
+            self.refresh.done.push(reply);
+        } else {
+            self.refresh.waiting.push(reply);
+        }
+        self.start_refresh();
+    }
+
     /// Reads the host on another thread.
     pub(super) fn start_refresh(&mut self) {
         match self.refresh.reading {
@@ -160,10 +170,13 @@ impl Core {
         }
         self.refresh.reading = Reading::Running;
         self.refresh.served = std::mem::take(&mut self.refresh.waiting);
+        self.refresh.since = Some(Instant::now());
         let (executor, reports, epochs) =
             (Arc::clone(&self.executor), self.sender.clone(), self.epochs.clone());
+        let at_work = self.workers.values().filter(|worker| worker.running().is_some());
+        let at_work: Vec<PciAddress> = at_work.map(Worker::gpu).collect();
         tokio::task::spawn_blocking(move || {
-            let gpus = executor.look_at_all();
+            let gpus = executor.look_at_all(&at_work);
             let _ = reports.send(Message::Seen { gpus, epochs });
         });
     }
@@ -241,6 +254,9 @@ impl Core {
         Ok(())
     }
 }
+
+/// A reading that takes longer is not waited for.
+const HANGING: Duration = Duration::from_secs(3);
 
 /// How long the kernel's events are gathered before the host is read again.
 pub const GATHERING: Duration = Duration::from_millis(100);

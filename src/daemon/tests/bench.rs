@@ -202,7 +202,7 @@ impl Bench {
         let executor = self.real_executor();
         let now = Arc::clone(&self.daemon.as_ref().unwrap().handle().snapshot.borrow());
         assert_eq!(invariants::of_state(&now.state), Vec::<String>::new());
-        for seen in executor.look_at_all().unwrap() {
+        for seen in executor.look_at_all(&[]).unwrap() {
             for instance in seen.instances {
                 let owned = now.state.uses(instance.gpu, instance.name);
                 assert!(owned, "{} of {} belongs to no slice", instance.name, instance.gpu);
@@ -354,8 +354,8 @@ impl Executor for Gate {
         self.inner.look(gpu)
     }
 
-    fn look_at_all(&self) -> Result<Vec<GpuSeen>, mdev::Error> {
-        self.inner.look_at_all()
+    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<Vec<GpuSeen>, mdev::Error> {
+        self.inner.look_at_all(at_work)
     }
 
     fn published(&self) -> Result<Vec<SliceId>, EffectError> {

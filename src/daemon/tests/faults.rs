@@ -227,3 +227,27 @@ async fn a_restart_of_the_host_closes_leases_and_makes_slices_again() {
     bench.destroy("s1").await.unwrap();
     bench.destroy("s2").await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_for_a_gpu_that_is_just_being_put_back() {
+    let mut bench = Bench::new(&machine());
+    // create, destroy, retire
+    let gate = Gate::new(bench.real_executor(), 2, Side::Before);
+    bench.start(Some(gate.clone())).await;
+    bench.create("vf-4", SECOND, 1, None).await.unwrap();
+    let mut client = bench.client();
+    let destroy = tokio::spawn(async move {
+        client.destroy_slice(api::DestroySliceRequest { id: "s1".into(), release: false }).await
+    });
+    assert_eq!(gate.until_reached().await, "put 0000:43:00.0 back as it was before sriov");
+    let next = tokio::spawn(create(bench.client(), "vf-2", SECOND, 2, None));
+    let mut snapshot = bench.client();
+    // The daemon answers others meanwhile, and does not refuse the request.
+    snapshot.get_status(api::GetStatusRequest {}).await.unwrap();
+    bench.create("vf-8", SRIOV, 1, None).await.unwrap();
+    assert!(!next.is_finished() && !destroy.is_finished());
+    gate.open();
+    destroy.await.unwrap().unwrap();
+    assert_eq!(next.await.unwrap().unwrap().len(), 2);
+    bench.check().await;
+}
