@@ -55,10 +55,10 @@ fn debians_vfio_has_group_nodes_only_and_a_micro_vm_owns_a_vf() {
     assert!(gpus[0].contains("1002:74b5"), "{said}");
     assert!(said.contains("wrote tenant-a: 0 of 4096 pages differ"), "{said}");
     assert!(said.contains("nonzero 4096 of 4096 pages, text tenant-a"), "{said}");
-    // isa-debug-exit turns the exit code n into QEMU's 2n + 1.
-    assert!(said.contains("qemu ended with 1\n"), "{said}");
+    assert!(said.contains("qemu ended with 0\n"), "{said}");
 
     let said = micro_vm(&host, "check somebody-elses");
+    // isa-debug-exit turns the exit code n into QEMU's 2n + 1.
     assert!(said.contains("qemu ended with 3\n"), "{said}");
     host.shutdown().unwrap();
 }
