@@ -105,10 +105,10 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     /// Where the kernel refuses, or shows the instance still.
     fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error>;
 
-    /// Returns an empty GPU to how it was before the first `create` (SR-IOV: no VFs).
+    /// Returns a GPU to how it was before the first `create` (SR-IOV: no VFs).
     ///
     /// # Errors
-    /// Where it is not empty, or the kernel refuses.
+    /// Where an instance is in the way, or the kernel refuses.
     fn retire(&self, host: &Host, gpu: PciAddress) -> Result<(), Error>;
 }
 

@@ -223,11 +223,7 @@ impl HostExecutor {
         if self.look(gpu)?.is_none() {
             return Ok(Done::Retired);
         }
-        let cutter = mechanism(kind);
-        for instance in cutter.list(&self.host, gpu)? {
-            self.prove_free(&instance.nodes)?;
-        }
-        cutter.retire(&self.host, gpu)?;
+        mechanism(kind).retire(&self.host, gpu)?;
         Ok(Done::Retired)
     }
 

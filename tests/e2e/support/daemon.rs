@@ -209,12 +209,13 @@ impl Daemon {
         wait_for(&format!("{id} to be {phase}"), limit, || (self.phase(id) == phase).then_some(()));
     }
 
-    /// Starts `vgpuctl run`; `words` are its arguments, split at spaces.
+    /// Starts `vgpuctl run`, which says what it does; `words` are its arguments, split at spaces.
     pub fn run(&self, words: &str) -> Running {
         let console = tempfile::NamedTempFile::new_in(self.folder()).unwrap();
         let messages = tempfile::NamedTempFile::new_in(self.folder()).unwrap();
-        let child = self
-            .vgpuctl()
+        let child = Command::new(program("vgpuctl"))
+            .arg("--config")
+            .arg(self.settings())
             .arg("run")
             .args(words.split_whitespace())
             .stdin(Stdio::null())
@@ -234,6 +235,7 @@ impl Drop for Daemon {
         }
         if std::thread::panicking() {
             eprintln!("--- vgpud's log\n{}", self.log());
+            super::leftovers::clear();
         }
     }
 }

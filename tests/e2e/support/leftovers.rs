@@ -1,7 +1,7 @@
 //! What must be gone when the last slice is: in sysfs, /dev/vfio, the CDI folder and the ledger.
 
 use super::Daemon;
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 fn entries(folder: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
@@ -39,4 +39,24 @@ fn leftovers(daemon: &Daemon) -> Vec<String> {
 pub fn assert_nothing_left(daemon: &Daemon) {
     let found = leftovers(daemon);
     assert!(found.is_empty(), "left over: {found:#?}");
+}
+
+/// Takes away what a failed test left, so that the next one of the suite is judged for itself.
+/// Whatever cannot be done here shows in that test.
+pub fn clear() {
+    for (program, arguments) in [("pkill", &["-KILL", "-f", "qemu-system"][..]), ("modprobe", &["vfio-pci"])]
+    {
+        let _ = Command::new(program).args(arguments).status();
+    }
+    for uuid in entries("/sys/bus/mdev/devices") {
+        let _ = fs::write(format!("/sys/bus/mdev/devices/{uuid}/remove"), "1");
+    }
+    for device in entries("/sys/bus/pci/devices") {
+        let folder = Path::new("/sys/bus/pci/devices").join(&device);
+        if folder.join("sriov_numvfs").try_exists().unwrap_or(false) {
+            let _ = fs::write(folder.join("sriov_numvfs"), "0");
+            let _ = fs::write(folder.join("sriov_drivers_autoprobe"), "1");
+        }
+    }
+    let _ = fs::remove_dir_all("/run/cdi");
 }
