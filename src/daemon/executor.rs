@@ -10,7 +10,7 @@ use vgpud_config::{PciAddress, Settings};
 use vgpud_kata::cdi::{self, CdiFolder};
 use vgpud_mdev::{
     self as mdev, Gpu, Host, Instance, InstanceName, ProfileName, ResetOutcome, VfioNodes, inventory,
-    mechanism, mechanisms,
+    mechanism,
 };
 use vgpud_vmm::{
     self as vmm,
@@ -229,8 +229,9 @@ impl HostExecutor {
 
     fn seen(&self, gpu: Gpu) -> Result<GpuSeen, mdev::Error> {
         let mut instances = Vec::new();
-        for cutter in mechanisms(&gpu) {
-            instances.extend(cutter.list(&self.host, gpu.address)?);
+        // Also of a mechanism that could make none just now, as when the GPU's driver is away.
+        for kind in mdev::MechanismKind::ALL {
+            instances.extend(mechanism(kind).list(&self.host, gpu.address)?);
         }
         Ok(GpuSeen { gpu, instances })
     }

@@ -11,6 +11,7 @@ use super::{
 use crate::ledger::Intent;
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     time::{Duration, Instant, SystemTime},
 };
@@ -62,7 +63,9 @@ impl Worker {
         let name = format!("gpu-{gpu}");
         std::thread::Builder::new().name(name).spawn(move || {
             while let Ok(intent) = inbox.recv() {
-                let result = executor.run(&intent.effect);
+                // A fault in the program must not look like a kernel that never answers.
+                let run = AssertUnwindSafe(|| executor.run(&intent.effect));
+                let result = catch_unwind(run).unwrap_or_else(|_| Err(EffectError::WorkerLost(gpu)));
                 let seen = Some(executor.look(gpu));
                 let finished = Finished { intent, result, seen };
                 if reports.send(Message::Finished(Box::new(finished))).is_err() {

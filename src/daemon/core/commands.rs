@@ -95,13 +95,13 @@ impl Core {
         reply: Reply<SliceId>,
     ) -> Result<(), ledger::Error> {
         if let Some(failure) = self.obstacle(slice) {
-            let _ = reply.send(Err(failure));
+            refuse(reply, failure);
             return Ok(());
         }
         let known = holder.as_ref().map(|watched| watched.holder);
         let event = Event::Lease { slice, owner, holder: known, at: super::now() };
         if let Err(rejected) = self.apply(event, Cause::default())? {
-            let _ = reply.send(Err(Failure::from(&rejected)));
+            refuse(reply, Failure::from(&rejected));
             return Ok(());
         }
         let Some(leased) = self.state.slices.get(&slice) else { return Ok(()) };
@@ -120,12 +120,12 @@ impl Core {
         reply: Reply<SliceId>,
     ) -> Result<(), ledger::Error> {
         if let Some(failure) = self.obstacle(slice) {
-            let _ = reply.send(Err(failure));
+            refuse(reply, failure);
             return Ok(());
         }
         let event = Event::Release { slice, generation, cause: ReleaseCause::Asked };
         if let Err(rejected) = self.apply(event, Cause::default())? {
-            let _ = reply.send(Err(Failure::from(&rejected)));
+            refuse(reply, Failure::from(&rejected));
             return Ok(());
         }
         let Some(released) = self.state.slices.get(&slice) else { return Ok(()) };
@@ -141,15 +141,15 @@ impl Core {
         reply: Reply<()>,
     ) -> Result<(), ledger::Error> {
         if let Some(failure) = self.obstacle(slice) {
-            let _ = reply.send(Err(failure));
+            refuse(reply, failure);
             return Ok(());
         }
         let Some(gpu) = self.state.slices.get(&slice).map(|found| found.gpu) else {
-            let _ = reply.send(Err(Failure::from(&Rejected::NoSuchSlice(slice))));
+            refuse(reply, Failure::from(&Rejected::NoSuchSlice(slice)));
             return Ok(());
         };
         if let Err(rejected) = self.apply(Event::Destroy { slice, leased }, Cause::default())? {
-            let _ = reply.send(Err(Failure::from(&rejected)));
+            refuse(reply, Failure::from(&rejected));
             return Ok(());
         }
         self.waiters.push(Waiter::new(Want::Destroyed { slice, reply }, [(slice, gpu)]));
@@ -213,6 +213,12 @@ impl Core {
         });
         self.ended_holders.retain(|(slice, generation)| current(slice, *generation));
     }
+}
+
+/// Whoever asked may have gone; the log says it in any case.
+fn refuse<T>(reply: Reply<T>, failure: Failure) {
+    tracing::error!(reason = failure.reason, "request refused: {}", failure.line());
+    let _ = reply.send(Err(failure));
 }
 
 /// A request with its places, names and effects.
