@@ -65,7 +65,7 @@ impl Worker {
             while let Ok(intent) = inbox.recv() {
                 // A fault in the program must not look like a kernel that never answers.
                 let run = AssertUnwindSafe(|| executor.run(&intent.effect));
-                let result = catch_unwind(run).unwrap_or_else(|_| Err(EffectError::WorkerLost(gpu)));
+                let result = catch_unwind(run).unwrap_or(Err(EffectError::WorkerLost(gpu)));
                 let seen = Some(executor.look(gpu));
                 let finished = Finished { intent, result, seen };
                 if reports.send(Message::Finished(Box::new(finished))).is_err() {
