@@ -12,8 +12,9 @@ use crate::{
     },
     ledger,
 };
+use nix::errno::Errno;
 use prost::Message as _;
-use std::error::Error as StdError;
+use std::{error::Error as StdError, io};
 use tonic::{Code, Status};
 use vgpud_kata::cdi;
 use vgpud_mdev as mdev;
@@ -36,7 +37,7 @@ impl Failure {
         let mut causes = Vec::new();
         let mut source = error.source();
         while let Some(cause) = source {
-            causes.push(cause.to_string());
+            causes.push(sentence(cause));
             source = cause.source();
         }
         Self { code, reason, message: error.to_string(), causes }
@@ -94,6 +95,18 @@ impl Failure {
             line.push_str(cause);
         }
         line
+    }
+}
+
+/// An error's own words, a system error with its name: `Input/output error (EIO)`.
+#[must_use]
+pub fn sentence(error: &(dyn StdError + 'static)) -> String {
+    let text = error.to_string();
+    match error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+        Some(number) => {
+            text.replace(&format!("os error {number}"), &format!("{:?}", Errno::from_raw(number)))
+        }
+        None => text,
     }
 }
 
@@ -282,5 +295,27 @@ fn cdi(error: &cdi::Error) -> (Code, &'static str) {
         cdi::Error::Folder { .. } | cdi::Error::Write { .. } | cdi::Error::Remove { .. } => {
             (Code::Internal, "CDI_FILE")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_carries_its_chain_with_the_names_of_system_errors() {
+        let error = mdev::Error::Write {
+            path: "/sys/bus/pci/devices/0000:41:00.0/sriov_numvfs".into(),
+            value: "8".to_owned(),
+            hint: String::new(),
+            source: io::Error::from_raw_os_error(5),
+        };
+        let failure = Failure::from(&EffectError::Device(error)).within("Could not create it".to_owned());
+        assert_eq!((failure.code, failure.reason), (Code::Internal, "SYSFS_WRITE"));
+        assert_eq!(failure.causes[1], "Input/output error (EIO)");
+        let status = Status::from(failure.clone());
+        let sent = api::Failure::decode(status.details()).unwrap();
+        assert_eq!((sent.reason.as_str(), sent.message), (failure.reason, failure.message));
+        assert_eq!(sent.causes, failure.causes);
     }
 }

@@ -2,7 +2,10 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use vgpud::daemon::{Daemon, Options, StartError, init_logging};
+use vgpud::{
+    daemon::{Daemon, Options, StartError, init_logging},
+    failure::sentence,
+};
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -38,7 +41,7 @@ fn report(error: &StartError) {
     eprintln!("error: {error}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        eprintln!("  caused by: {cause}");
+        eprintln!("  caused by: {}", sentence(cause));
         source = cause.source();
     }
 }
