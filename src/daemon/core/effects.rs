@@ -161,10 +161,13 @@ impl Core {
                 (success(&intent.effect, done), cause)
             }
             Err(error) => {
-                let failure = Failure::from(&error).within(format!("Could not {}", intent.effect));
+                // The engine's notes say themselves what failed.
+                let failure = Failure::from(&error);
+                let why = failure.line();
+                let failure = failure.within(format!("Could not {}", intent.effect));
                 tracing::warn!(reason = failure.reason, "{}", failure.line());
-                let outcome = Some((intent.id, Outcome::Failed(failure.line())));
-                let event = failed(&intent.effect, &error, failure.line());
+                let outcome = Some((intent.id, Outcome::Failed(why.clone())));
+                let event = failed(&intent.effect, &error, why);
                 (event, Cause { outcome, failure: Some(failure) })
             }
         };

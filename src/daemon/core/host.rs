@@ -71,6 +71,8 @@ impl Core {
             let note = Note::daemon(NoteKind::HostRestarted, "The host was restarted since vgpud ran last");
             self.record(vec![note], vec![])?;
         }
+        // Files of leases that end below are removed with them.
+        self.remove_orphan_files(restart)?;
         let ended_holders = self.watch_holders();
         let gpus = self.gpus.iter().map(|(gpu, seen)| (*gpu, seen.instances.clone())).collect();
         let findings = reconcile::compare(&self.state, &HostView { restart, gpus, ended_holders });
@@ -85,7 +87,6 @@ impl Core {
         for (gpu, name) in findings.foreign {
             tracing::info!(%gpu, instance = %name, "in use by somebody else; left alone");
         }
-        self.remove_orphan_files()?;
         self.ledger.set_boot_id(&boot)?;
         let text = format!("vgpud {} has started", env!("CARGO_PKG_VERSION"));
         self.record(vec![Note::daemon(NoteKind::DaemonStarted, text)], vec![])?;
@@ -122,7 +123,7 @@ impl Core {
     }
 
     /// CDI files of slices that are not leased would give a device to whoever asks for it.
-    fn remove_orphan_files(&mut self) -> Result<(), ledger::Error> {
+    fn remove_orphan_files(&mut self, restart: Restart) -> Result<(), ledger::Error> {
         let published = match self.executor.published() {
             Ok(published) => published,
             Err(error) => {
@@ -135,7 +136,7 @@ impl Core {
         let orphans: Vec<_> = published.iter().copied().filter(|id| !leased(id)).collect();
         for slice in self.state.slices.values() {
             let handed_over = matches!(&slice.phase, Phase::Leased { lease } if lease.handover.is_some());
-            if handed_over && !published.contains(&slice.id) {
+            if restart == Restart::SameBoot && handed_over && !published.contains(&slice.id) {
                 tracing::warn!(slice = %slice.id, "its CDI file is gone; runtimes do not find it until it is leased anew");
             }
         }
