@@ -159,16 +159,14 @@ impl Mechanism for Sriov {
 
     fn retire(&self, host: &Host, gpu: PciAddress) -> Result<(), Error> {
         let pf = PhysicalFunction { host, gpu };
-        if pf.enabled()? == 0 {
-            return Ok(());
-        }
         let vfs = virtual_functions(host, gpu)?;
         let on_driver = vfs.iter().filter(|vf| vf.driver.is_some());
         let in_use: Vec<_> = on_driver.map(|vf| format!("VF {} ({})", vf.index.0, vf.address)).collect();
         if !in_use.is_empty() {
             return Err(Error::InUse { gpu, instances: in_use });
         }
-        // What autoprobe was is not remembered over a restart; the kernel's default is 1.
+        // What autoprobe was is not remembered over a restart; the kernel's default is 1. It is put
+        // back too where the VFs have gone some other way.
         pf.disable("1")
     }
 }

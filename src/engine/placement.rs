@@ -214,7 +214,7 @@ fn why_not(request: &Request, gpu: &GpuView, choices: &[Choice]) -> String {
     let accepted: Vec<_> = gpu.profiles.iter().filter(|profile| request.want.accepts(profile)).collect();
     let Some(smallest) = accepted.iter().min_by_key(|profile| size(profile)) else {
         let present: Vec<_> = gpu.profiles.iter().map(|profile| profile.name.to_string()).collect();
-        return match refusal::largest(gpu) {
+        return match refusal::largest(gpu, &request.want) {
             Some(_) if gpu.when_empty.iter().any(|profile| request.want.accepts(profile)) => {
                 format!(
                     "it is cut into {} now, and can be cut otherwise when it is empty",

@@ -4,7 +4,11 @@
 
 mod support;
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
 use support::{Daemon, Model, Output, SimGpu, assert_nothing_left, program};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -109,7 +113,12 @@ fn a_slow_gpu_keeps_nobody_else_waiting() {
     let daemon = Daemon::start();
     let _knob = sim.set("create_ms", "20000", "0");
     let mut slow = daemon.vgpuctl();
-    let mut slow = slow.args(["create", "vf-8", "--gpu", &sim.address]).spawn().unwrap();
+    let mut slow = slow
+        .args(["create", "vf-8", "--gpu", &sim.address])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     support::wait_for("the slow creation to begin", MINUTE, || {
         daemon.ok("slices").contains("creating").then_some(())
     });
@@ -130,7 +139,12 @@ fn a_gpu_unplugged_in_the_middle_of_a_creation_is_an_error_and_nothing_stays() {
     {
         let _knob = sim.set("create_ms", "3000", "0");
         let mut create = daemon.vgpuctl();
-        let create = create.args(["create", "vf-8", "--gpu", &sim.address]).spawn().unwrap();
+        let create = create
+            .args(["create", "vf-8", "--gpu", &sim.address])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         support::wait_for("the creation to begin", MINUTE, || {
             daemon.ok("slices").contains("creating").then_some(())
         });

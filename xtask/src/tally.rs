@@ -5,7 +5,9 @@ use std::fmt;
 /// What became of the tests so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
-    pub passed: u32,
+    passed: u32,
+    /// Counted as passed by libtest although they showed nothing.
+    taken_off: u32,
     /// Names with where they ran.
     pub failed: Vec<String>,
     /// Names with the reason.
@@ -18,13 +20,18 @@ const SKIP: &str = "SKIP ";
 impl Tally {
     /// Reads one line of a libtest binary's output; `place` says where it ran.
     ///
-    /// Two kinds count: `test NAME ... OUTCOME`, and `SKIP NAME: REASON` from a test that found out
-    /// while running that it cannot show anything here (libtest counts such a test as passed, so one
-    /// is taken off).
+    /// Names come from `test NAME ... OUTCOME`, the number of passed tests from the binary's last line
+    /// (what a test's children write can break its own line). `SKIP NAME: REASON` is written by a test
+    /// that found out while running that it cannot show anything here; libtest counts it as passed, so
+    /// one is taken off.
     pub fn read(&mut self, place: &str, line: &str) {
         if let Some((name, reason)) = line.strip_prefix(SKIP).and_then(|rest| rest.split_once(": ")) {
             self.skipped.push((format!("{place}: {name}"), reason.to_owned()));
-            self.passed = self.passed.saturating_sub(1);
+            self.taken_off += 1;
+            return;
+        }
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.passed += passed(counts).unwrap_or(0);
             return;
         }
         let Some((name, outcome)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "))
@@ -32,11 +39,15 @@ impl Tally {
             return;
         };
         match outcome.trim().split_once(',').unwrap_or((outcome.trim(), "")) {
-            ("ok", _) => self.passed += 1,
             ("FAILED", _) => self.fail(place, name),
             ("ignored", reason) => self.skipped.push((format!("{place}: {name}"), reason.trim().to_owned())),
             _ => {}
         }
+    }
+
+    /// How many passed and showed something.
+    pub fn passed(&self) -> u32 {
+        self.passed.saturating_sub(self.taken_off)
     }
 
     pub fn fail(&mut self, place: &str, name: &str) {
@@ -45,9 +56,16 @@ impl Tally {
 
     pub fn add(&mut self, other: Self) {
         self.passed += other.passed;
+        self.taken_off += other.taken_off;
         self.failed.extend(other.failed);
         self.skipped.extend(other.skipped);
     }
+}
+
+/// The number in `ok. 3 passed; …`.
+fn passed(counts: &str) -> Option<u32> {
+    let (before, _) = counts.split_once(" passed;")?;
+    before.rsplit(' ').next()?.parse().ok()
 }
 
 impl fmt::Display for Tally {
@@ -60,8 +78,8 @@ impl fmt::Display for Tally {
             let reason = if reason.is_empty() { "no reason given" } else { reason };
             writeln!(f, "skipped {name}: {reason}")?;
         }
-        let Self { passed, failed, skipped } = self;
-        write!(f, "{passed} passed, {} failed, {} skipped", failed.len(), skipped.len())
+        let (passed, failed, skipped) = (self.passed(), self.failed.len(), self.skipped.len());
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
 
@@ -78,16 +96,17 @@ mod tests {
             "test c ... FAILED",
             "test d ... ignored, needs a card",
             "test e ... ok",
-            "SKIP e: /dev/kvm is absent",
             "test config/src/x.rs - Y (line 3) ... ok",
             "test f - should panic ... ok",
-            "test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out",
+            "test g ... what its child wrote",
+            "test result: FAILED. 5 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out",
+            "SKIP e: /dev/kvm is absent",
         ] {
             tally.read("here", line);
         }
         assert_eq!(
             tally.to_string(),
-            "failed  here: c\nskipped here: d: needs a card\nskipped here: e: /dev/kvm is absent\n3 passed, 1 failed, 2 skipped"
+            "failed  here: c\nskipped here: d: needs a card\nskipped here: e: /dev/kvm is absent\n4 passed, 1 failed, 2 skipped"
         );
     }
 }

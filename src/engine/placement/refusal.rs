@@ -1,7 +1,6 @@
 //! Why a request found no place.
 
 use super::{Consideration, GpuView, Request, Want, eligible, size};
-use std::fmt;
 use vgpud_config::{PciAddress, ProfileName};
 use vgpud_mdev::{MechanismKind, Profile};
 
@@ -32,26 +31,26 @@ pub enum Shortage {
     NotNow { count: u32, asked: String, available: u32 },
 }
 
-/// A profile with its size, such as `16MiB (vf-8)`.
-struct Sized<'a>(&'a Profile);
-
-impl fmt::Display for Sized<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.memory, self.0.compute) {
-            (Some(memory), _) => write!(f, "{memory} ({})", self.0.name),
-            (None, Some(compute)) => write!(f, "{compute} of compute ({})", self.0.name),
-            (None, None) => write!(f, "{}, whose size the device does not say", self.0.name),
-        }
-    }
-}
-
-/// The largest profile of a GPU, in words.
-pub(super) fn largest(gpu: &GpuView) -> Option<String> {
+/// The largest profile of a GPU, in the terms of what was asked: `16MiB (vf-8)`, or with a share
+/// of compute `16MiB and 25% of compute (vf-4)`.
+pub(super) fn largest(gpu: &GpuView, want: &Want) -> Option<String> {
     let known = gpu.when_empty.iter().filter(|profile| profile.memory.is_some());
     known
         .max_by_key(|profile| size(profile))
         .or_else(|| gpu.when_empty.iter().max_by_key(|profile| size(profile)))
-        .map(|profile| Sized(profile).to_string())
+        .map(|profile| in_words(profile, want))
+}
+
+fn in_words(profile: &Profile, want: &Want) -> String {
+    let asks_for_compute = matches!(want, Want::Size { compute: Some(_), .. });
+    let size = match (profile.memory, profile.compute) {
+        (Some(memory), Some(compute)) if asks_for_compute => format!("{memory} and {compute} of compute"),
+        (Some(memory), None) if asks_for_compute => format!("{memory} with no share of compute"),
+        (Some(memory), _) => memory.to_string(),
+        (None, Some(compute)) => format!("{compute} of compute"),
+        (None, None) => return format!("{}, whose size the device does not say", profile.name),
+    };
+    format!("{size} ({})", profile.name)
 }
 
 impl Refusal {
@@ -114,7 +113,7 @@ impl Shortage {
             Want::Size { .. } => {
                 let fits: Vec<_> = eligible
                     .iter()
-                    .map(|gpu| match largest(gpu) {
+                    .map(|gpu| match largest(gpu, want) {
                         Some(largest) => format!("the largest on {} is {largest}", gpu.address),
                         None => format!("{} offers no profile now", gpu.address),
                     })

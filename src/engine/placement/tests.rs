@@ -60,6 +60,17 @@ fn too_large_is_never_and_names_the_largest() {
 }
 
 #[test]
+fn a_profile_without_a_share_of_compute_is_named_as_such() {
+    let compute = Some("25%".parse().unwrap());
+    let want = Want::Size { memory: Some(Memory::from_bytes(16 << 20)), compute };
+    let text = shortage(&Request { want, gpu: None, count: 1 }, &[sriov(0xf0, 0)]);
+    assert_eq!(
+        text,
+        "Asked 16MiB and 25% of compute; the largest on 0000:f0:00.0 is 32MiB with no share of compute (vf-4)"
+    );
+}
+
+#[test]
 fn never_and_not_now_are_told_apart() {
     let refused = |count, gpus: &[GpuView]| place(&size_of(10, count), gpus).unwrap_err().shortage;
     assert!(matches!(refused(9, &[sriov(1, 0)]), Shortage::TooMany { capacity: 8, .. }));

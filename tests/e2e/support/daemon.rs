@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-/// Where the harness puts the project's programs.
-const PROGRAMS: &str = "/mnt/host/bin";
+/// Where `./x test` puts the project's programs.
+const PROGRAMS: &str = "/usr/local/bin";
 
 /// A program of the project in the lab host.
 pub fn program(name: &str) -> PathBuf {
