@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::process::ExitCode;
 use vgpud::{
-    daemon::{Daemon, Options, StartError, init_logging},
+    daemon::{Daemon, Options, Signals, StartError, init_logging},
     failure::sentence,
 };
 
@@ -30,7 +30,10 @@ fn run(options: &Options) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let result = runtime.block_on(async { Daemon::start(options).await?.run().await });
+    let result = runtime.block_on(async {
+        let signals = Signals::listen()?;
+        Daemon::start(options).await?.run(signals).await
+    });
     // A thread that is stuck in the kernel must not keep the process.
     runtime.shutdown_background();
     result

@@ -45,7 +45,7 @@ pub use holder::HolderError;
 pub use logging::init as init_logging;
 pub use options::{LogFormat, Options};
 pub use request::RequestError;
-pub use start::Daemon;
+pub use start::{Daemon, Signals};
 
 #[cfg(test)]
 mod tests;

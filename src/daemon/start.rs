@@ -43,6 +43,49 @@ pub struct Daemon {
     _lock: Lock,
 }
 
+/// The signals that the daemon answers to. Listened for before anything else happens: one that comes
+/// during the start takes effect after it, instead of ending the process in the middle.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// Where the runtime cannot.
+    pub fn listen() -> Result<Self, StartError> {
+        let listen = |kind| signal(kind).map_err(StartError::Runtime);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await != Asked::Stop {}
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Reload,
+}
+
 /// Why a daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -130,19 +173,14 @@ impl Daemon {
     ///
     /// # Errors
     /// Where the ledger or the server broke down.
-    pub async fn run(mut self) -> Result<(), StartError> {
-        let listen = |kind| signal(kind).map_err(StartError::Runtime);
-        let (mut terminate, mut interrupt, mut hang_up) = (
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::hangup())?,
-        );
+    pub async fn run(mut self, mut signals: Signals) -> Result<(), StartError> {
         tell_systemd(&[NotifyState::Ready]);
         let end = loop {
             tokio::select! {
-                _ = terminate.recv() => break End::Asked,
-                _ = interrupt.recv() => break End::Asked,
-                _ = hang_up.recv() => self.reload(),
+                asked = signals.next() => match asked {
+                    Asked::Stop => break End::Asked,
+                    Asked::Reload => self.reload(),
+                },
                 () = self.core.sender.closed() => break End::CoreEnded,
                 _ = self.server_ended.changed() => break End::ServerEnded,
             }
@@ -154,7 +192,7 @@ impl Daemon {
         tokio::select! {
             result = self.stop() => result,
             // A second signal: what runs in the kernel is left to the next start.
-            () = again(&mut terminate, &mut interrupt) => Ok(()),
+            () = signals.stop() => Ok(()),
         }
     }
 
@@ -275,13 +313,6 @@ async fn serve(
         .add_service(VgpudServer::new(service))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
         .await
-}
-
-async fn again(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 fn tell_systemd(states: &[NotifyState<'_>]) {
