@@ -32,7 +32,7 @@ fn of_attribute(attribute: &str, errno: Errno) -> Option<&'static str> {
         ("sriov_numvfs", Errno::EPERM) => "the GPU's driver forbids VFs now; is vgpud root?",
         ("bind", Errno::EINVAL) => {
             "the driver refuses the device; vfio-pci does so where no IOMMU is on \
-             (boot with intel_iommu=on or amd_iommu=on, and turn it on in the firmware)"
+             (turn it on in the firmware, and on Intel boot with intel_iommu=on)"
         }
         ("bind", Errno::ENODEV) => "the driver does not take this device, or the device is gone",
         ("bind", Errno::EBUSY) => "the device is on another driver, or something holds its resources",

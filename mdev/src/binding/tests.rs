@@ -57,7 +57,7 @@ fn without_an_iommu_the_driver_refuses() {
     let before = fake.snapshot();
     let expected = format!(
         "Cannot write \"{VF}\" to {}: the driver refuses the device; vfio-pci does so where no IOMMU is on \
-         (boot with intel_iommu=on or amd_iommu=on, and turn it on in the firmware)",
+         (turn it on in the firmware, and on Intel boot with intel_iommu=on)",
         host.pci_drivers().join("vfio-pci/bind").display()
     );
     assert_eq!(to_vfio(&host, vf).unwrap_err().to_string(), expected);

@@ -71,7 +71,7 @@ fn an_undo_that_fails_is_told_with_its_cause() {
             "0000:41:00.0 is left half set up, because it could not be taken back after a failure \
              (Cannot write \"0\" to {})\n\
              Cannot write \"0000:41:02.0\" to {}: the driver refuses the device; vfio-pci does so where no IOMMU \
-             is on (boot with intel_iommu=on or amd_iommu=on, and turn it on in the firmware)\n\
+             is on (turn it on in the firmware, and on Intel boot with intel_iommu=on)\n\
              Invalid argument (os error 22)",
             numvfs.display(),
             bind.display()
