@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
-use support::{Daemon, Model, Output, SimGpu, assert_nothing_left};
+use support::{Daemon, Model, Output, SimGpu, assert_nothing_left, wait_for};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -114,6 +114,47 @@ fn events_tell_the_life_of_a_slice_in_order() {
     assert!(at("ready") < at("lease"), "{kinds:?}");
 }
 
+#[test]
+fn events_are_followed_as_they_happen() {
+    let daemon = Daemon::start();
+    let before = daemon.create("vf-8").remove(0);
+    let told = daemon.folder().join("followed");
+    let mut follow = daemon
+        .vgpuctl()
+        .args(["--output", "json", "events", "--follow"])
+        .stdout(fs::File::create(&told).unwrap())
+        .spawn()
+        .unwrap();
+    let told_of = |id: &str| {
+        let text = fs::read_to_string(&told).unwrap();
+        text.lines()
+            .any(|line| serde_json::from_str(line).is_ok_and(|event: Value| event["event"]["slice"] == id))
+    };
+    wait_for("what happened before", MINUTE, || told_of(&before).then_some(()));
+    let after = daemon.create("simgpu_mdev-small").remove(0);
+    wait_for("what happens now", MINUTE, || told_of(&after).then_some(()));
+    assert!(follow.try_wait().unwrap().is_none(), "it goes on");
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    daemon.ok(&format!("destroy {before} {after}"));
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn doctor_finds_this_host_ready() {
+    let daemon = Daemon::start();
+    let report = daemon.json("doctor");
+    assert_eq!(report["ready"], true, "{report:#}");
+    let checks = report["checks"].as_array().unwrap();
+    for name in ["iommu", "vfio-modules", "kvm", "qemu", "isolation", "memory-lock"] {
+        let verdicts: Vec<_> = checks.iter().filter(|check| check["name"] == name).collect();
+        assert!(
+            !verdicts.is_empty() && verdicts.iter().all(|check| check["verdict"] == "pass"),
+            "{name}: {verdicts:#?}"
+        );
+    }
+}
+
 /// vgpud crashes and comes back: nothing changed for anybody.
 #[test]
 fn a_crash_loses_no_slice_and_no_lease() {
@@ -199,7 +240,7 @@ fn a_gpu_that_vanishes_takes_its_slices_out_of_use_and_says_so() {
     let gpus = daemon.json("gpus").to_string();
     assert!(!gpus.contains(&sriov.address), "{gpus}");
     sriov.turn("unplug", "none");
-    support::wait_for("the GPU to be back", MINUTE, || {
+    wait_for("the GPU to be back", MINUTE, || {
         daemon.json("gpus").to_string().contains(&sriov.address).then_some(())
     });
     daemon.ok(&format!("destroy {id}"));
