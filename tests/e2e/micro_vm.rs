@@ -150,11 +150,7 @@ fn what_is_missing_is_said_before_anything_starts() {
     if !has_cdev() {
         daemon.ctl(&format!("run {vf} --node cdev")).fails_with(&["cdev", "iommufd"]);
     }
-    let without = daemon.settings().with_file_name("without-qemu.toml");
-    let settings = std::fs::read_to_string(daemon.settings()).unwrap();
-    std::fs::write(&without, settings.replace("[run]", "[run]\nqemu = \"/nowhere/qemu\"")).unwrap();
-    let output = support::Output::of(daemon.vgpuctl().arg("--config").arg(&without).args(["run", &vf]));
-    output.fails_with(&["/nowhere/qemu"]);
+    daemon.ctl(&format!("run {vf} --qemu /nowhere/qemu")).fails_with(&["/nowhere/qemu"]);
     assert_eq!([&vf, &mdev].map(|id| daemon.phase(id)), ["ready", "ready"]);
     daemon.ok(&format!("destroy {vf} {mdev}"));
     assert_nothing_left(&daemon);
