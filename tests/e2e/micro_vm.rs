@@ -60,6 +60,22 @@ fn a_guest_uses_its_slice_and_the_next_one_finds_it_clean() {
     assert_nothing_left(&daemon);
 }
 
+/// The board for guests whose drivers insist on a PC.
+#[test]
+fn a_guest_on_q35_uses_its_slice_too() {
+    let daemon = Daemon::start();
+    let slices = a_vf_and_an_mdev(&daemon);
+    let vms =
+        slices.each_ref().map(|id| daemon.run(&format!("{id} --machine q35 -- gpu list write mine exit 3")));
+    for vm in vms {
+        let output = vm.wait();
+        assert_eq!(output.code, 3, "{output:#?}");
+        assert_eq!(output.stdout.matches(" vram 16777216").count(), 1, "{output:#?}");
+    }
+    daemon.ok(&format!("destroy {}", slices.join(" ")));
+    assert_nothing_left(&daemon);
+}
+
 /// The kernel tears nothing out of a running guest, and says who holds the device.
 #[test]
 fn a_slice_in_use_is_neither_released_nor_destroyed_nor_given_to_another() {
