@@ -87,6 +87,8 @@ pub struct Core {
     inbox: mpsc::UnboundedReceiver<Message>,
     gpus: BTreeMap<PciAddress, GpuSeen>,
     vanished: BTreeSet<PciAddress>,
+    /// Slices whose effect may have begun before this daemon started.
+    resumed: BTreeSet<SliceId>,
     /// Grows with each beginning and end of an effect: a reading of the host that overlaps with one
     /// is not believed for that GPU.
     epochs: BTreeMap<PciAddress, u64>,
@@ -156,6 +158,7 @@ impl Core {
             inbox,
             gpus: BTreeMap::new(),
             vanished: BTreeSet::new(),
+            resumed: BTreeSet::new(),
             epochs: BTreeMap::new(),
             workers: BTreeMap::new(),
             current: BTreeMap::new(),

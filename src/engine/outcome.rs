@@ -214,8 +214,13 @@ impl Transition {
     pub(super) fn late_result(&mut self, id: SliceId, result: &str) -> Result<(), Rejected> {
         let slice = self.get(id)?;
         let message = format!("An effect of {id} that was given up has come to its end: {result}");
+        let leased = slice.phase.lease().is_some();
         let note = Note::slice(NoteKind::LateResult, slice, message);
         self.notes.push(note);
+        if !leased {
+            // A handover that came late has published a device that nobody may have.
+            self.effects.push(Effect::Unpublish { slice: id });
+        }
         Ok(())
     }
 

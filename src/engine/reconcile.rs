@@ -5,7 +5,7 @@
 //! recorded, its interrupted effect is run again, and what contradicts is quarantined. Instances
 //! that no slice names are left alone and reported.
 
-use super::{Event, Origin, Phase, ReleaseCause, SliceId, State};
+use super::{Event, Fate, Origin, Phase, ReleaseCause, SliceId, State};
 use std::collections::{BTreeMap, BTreeSet};
 use vgpud_config::PciAddress;
 use vgpud_mdev::{Instance, InstanceName};
@@ -42,6 +42,16 @@ pub fn compare(state: &State, host: &HostView) -> Findings {
     let absent: BTreeSet<PciAddress> =
         state.cuts.keys().filter(|gpu| !host.gpus.contains_key(gpu)).copied().collect();
     findings.events.extend(absent.iter().map(|gpu| Event::GpuVanished { gpu: *gpu }));
+    // What a vanished GPU does not end by itself comes to its end by its effect.
+    let at_work = state.slices.values().filter(|slice| {
+        absent.contains(&slice.gpu)
+            && match slice.phase {
+                Phase::Destroying => true,
+                Phase::Creating => slice.tie.is_some() || slice.fate == Fate::Destroy,
+                _ => false,
+            }
+    });
+    findings.events.extend(at_work.map(|slice| Event::Resume { slice: slice.id }));
 
     for slice in state.slices.values().filter(|slice| !absent.contains(&slice.gpu)) {
         let instances = host.gpus.get(&slice.gpu).map_or(&[][..], Vec::as_slice);

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use vgpud_config::{Owner, PciAddress};
 use vgpud_mdev::{InstanceName, MdevUuid, MechanismKind, VfIndex};
 
+mod model;
 mod random;
 
 pub(super) fn gpu(bus: u8) -> PciAddress {
@@ -252,4 +253,28 @@ fn instances_have_one_slice_and_gpus_a_capacity() {
     assert!(matches!(ready.refuse(plan(planned(1, 4))), Rejected::Full { capacity: 4, .. }));
     let other = PlannedSlice { mechanism: MechanismKind::Mdev, ..planned(1, 5) };
     assert!(matches!(ready.refuse(plan(other)), Rejected::OtherMechanism { .. }));
+}
+
+#[test]
+fn a_handover_that_came_late_leaves_no_cdi_file() {
+    let mut late = Driven::ready(1);
+    late.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    late.on(Event::Overdue { slice: S1, waiting_for: "hand over s1".into() });
+    late.on(Event::LateResult { slice: S1, result: "hand over s1 is done".into() });
+    assert_eq!((late.phase(1), &late.effects[..]), ("quarantined", &["unpublish"][..]));
+}
+
+#[test]
+fn slices_at_work_on_a_gpu_that_is_gone_at_the_start_come_to_their_end() {
+    let mut gone = Driven::plan(2, None);
+    let host = reconcile::HostView::default();
+    let findings = reconcile::compare(&gone.state, &host).events;
+    for event in findings {
+        gone.on(event);
+    }
+    assert_eq!((gone.phase(2), &gone.effects[..]), ("creating", &["create"][..]));
+    gone.on(Event::CreateFailed { slice: S2, why: "no such GPU".into(), ran: Ran::Begun });
+    // The next start finds it where it is being destroyed.
+    let findings = reconcile::compare(&gone.state, &host).events;
+    assert!(findings.contains(&Event::Resume { slice: S2 }), "{findings:?}");
 }

@@ -216,7 +216,7 @@ impl Core {
         self.ledger.close_intent(intent.id, &outcome, super::now())
     }
 
-    /// An effect that was given up came back after all: nothing but the record changes.
+    /// An effect that was given up came back after all: its slice does not move by it.
     fn came_late(
         &mut self,
         intent: &Intent,
@@ -289,7 +289,9 @@ impl Core {
                 let why = failure.line();
                 let outcome = Some((creation.id, Outcome::GivenUp(why.clone())));
                 let cause = Cause { outcome, failure: Some(failure.clone()) };
-                let event = Event::CreateFailed { slice, why, ran: Ran::Never };
+                // The instance of one that was interrupted by the last stop may be there.
+                let ran = if self.resumed.contains(&slice) { Ran::Begun } else { Ran::Never };
+                let event = Event::CreateFailed { slice, why, ran };
                 if let Err(rejected) = self.apply(event, cause)? {
                     tracing::warn!(%slice, "{rejected}");
                 }

@@ -80,6 +80,9 @@ impl Core {
             if let Event::GpuVanished { gpu } = &event {
                 self.vanished.insert(*gpu);
             }
+            if let Event::Resume { slice } = &event {
+                self.resumed.insert(*slice);
+            }
             if let Err(rejected) = self.apply(event, Cause::default())? {
                 tracing::warn!("not reconciled: {rejected}");
             }
