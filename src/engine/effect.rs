@@ -81,18 +81,22 @@ impl Effect {
         }
     }
 
+    /// The words of all kinds, for tests that walk every one.
+    pub const WORDS: [&'static str; 7] =
+        ["create", "hand-over", "withdraw", "reset", "destroy", "unpublish", "retire"];
+
     /// One stable word.
     #[must_use]
     pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Create { .. } => "create",
-            Self::HandOver { .. } => "hand-over",
-            Self::Withdraw { .. } => "withdraw",
-            Self::Reset { .. } => "reset",
-            Self::Destroy { .. } => "destroy",
-            Self::Unpublish { .. } => "unpublish",
-            Self::Retire { .. } => "retire",
-        }
+        Self::WORDS[match self {
+            Self::Create { .. } => 0,
+            Self::HandOver { .. } => 1,
+            Self::Withdraw { .. } => 2,
+            Self::Reset { .. } => 3,
+            Self::Destroy { .. } => 4,
+            Self::Unpublish { .. } => 5,
+            Self::Retire { .. } => 6,
+        }]
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
         message::Message,
         options::LogFormat,
     },
-    engine::{Effect, Retiring, SliceId, invariants},
+    engine::{Effect, Retiring, SliceId, State, invariants},
 };
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
@@ -178,11 +178,16 @@ impl Bench {
     /// Waits until every slice stands still.
     pub async fn at_rest(&self) {
         let mut snapshot = self.daemon.as_ref().unwrap().handle().snapshot;
-        let rest = snapshot.wait_for(|now| {
-            now.state.slices.values().all(|slice| slice.at_rest() && slice.tie.is_none())
-                && now.state.cuts.values().all(|cut| cut.retiring == Retiring::Idle)
-        });
+        let rest = snapshot.wait_for(|now| stands_still(&now.state));
         tokio::time::timeout(LIMIT, rest).await.expect("every slice stands still in time").unwrap();
+    }
+
+    /// Whether every slice stands still now, and no CDI file is left to be removed.
+    pub fn is_settled(&self) -> bool {
+        let now = Arc::clone(&self.daemon.as_ref().unwrap().handle().snapshot.borrow());
+        let leased =
+            |id: &SliceId| now.state.slices.get(id).is_some_and(|slice| slice.phase.lease().is_some());
+        stands_still(&now.state) && self.cdi_files().iter().all(leased)
     }
 
     pub async fn until(&self, what: &str, so: impl Fn(&BTreeMap<String, api::Phase>) -> bool) {
@@ -241,6 +246,11 @@ impl Bench {
     }
 }
 
+fn stands_still(state: &State) -> bool {
+    state.slices.values().all(|slice| slice.at_rest() && slice.tie.is_none())
+        && state.cuts.values().all(|cut| cut.retiring == Retiring::Idle)
+}
+
 pub async fn create(
     mut client: VgpudClient<Channel>,
     profile: &str,
@@ -281,6 +291,7 @@ pub struct Gate {
 struct Place {
     seen: usize,
     reached: Option<String>,
+    kind: Option<&'static str>,
     opened: Option<Opened>,
 }
 
@@ -300,6 +311,11 @@ impl Gate {
     /// The effect at which it stands, if it has come there.
     pub fn reached(&self) -> Option<String> {
         self.place.lock().unwrap().reached.clone()
+    }
+
+    /// The kind of that effect.
+    pub fn kind(&self) -> Option<&'static str> {
+        self.place.lock().unwrap().kind
     }
 
     pub async fn until_reached(&self) -> String {
@@ -327,6 +343,7 @@ impl Gate {
     fn stand(&self, effect: &Effect) -> Opened {
         let mut place = self.place.lock().unwrap();
         place.reached = Some(effect.to_string());
+        place.kind = Some(effect.word());
         let (place, _) = self.moved.wait_timeout_while(place, LIMIT, |place| place.opened.is_none()).unwrap();
         place.opened.expect("somebody opens the gate")
     }
