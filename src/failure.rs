@@ -192,6 +192,7 @@ impl From<&ledger::Error> for Failure {
             ledger::Error::Folder { .. } | ledger::Error::Open { .. } | ledger::Error::Read { .. } => {
                 (Code::Internal, "LEDGER_UNREADABLE")
             }
+            ledger::Error::Missing { .. } => (Code::NotFound, "LEDGER_MISSING"),
             ledger::Error::Damaged { .. } | ledger::Error::Row { .. } => (Code::DataLoss, "LEDGER_DAMAGED"),
             ledger::Error::Foreign { .. } | ledger::Error::Newer { .. } => {
                 (Code::FailedPrecondition, "LEDGER_REFUSED")

@@ -2,8 +2,8 @@
 
 use super::{
     create::CreateArgs, destroy::DestroyArgs, doctor::DoctorArgs, events::EventsArgs, exit, exit::Exit,
-    generate::GenerateArgs, gpus::GpusArgs, lease::LeaseArgs, profiles::ProfilesArgs, release::ReleaseArgs,
-    run::RunArgs, show::ShowArgs, slices::SlicesArgs, status::StatusArgs,
+    generate::GenerateArgs, gpus::GpusArgs, lease::LeaseArgs, ledger::LedgerArgs, profiles::ProfilesArgs,
+    release::ReleaseArgs, run::RunArgs, show::ShowArgs, slices::SlicesArgs, status::StatusArgs,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -67,6 +67,7 @@ pub enum Command {
     Events(EventsArgs),
     Status(StatusArgs),
     Doctor(DoctorArgs),
+    Ledger(LedgerArgs),
     #[command(hide = true)]
     Generate(GenerateArgs),
 }
@@ -88,6 +89,7 @@ impl Command {
             | Self::Events(_)
             | Self::Status(_)
             | Self::Doctor(_)
+            | Self::Ledger(_)
             | Self::Generate(_) => None,
         }
     }

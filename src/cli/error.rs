@@ -8,7 +8,7 @@ use super::{
     output::{self, Document},
     run::RunError,
 };
-use crate::api;
+use crate::{api, failure::Failure, ledger};
 use prost::Message as _;
 use serde::Serialize;
 use std::{error::Error as _, io, io::Write as _, path::PathBuf, time::Duration};
@@ -48,6 +48,10 @@ pub enum Error {
     Json(#[source] serde_json::Error),
     #[error("Cannot start the program's event loop")]
     Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    #[error(transparent)]
+    Backup(#[from] ledger::BackupError),
     #[error(transparent)]
     Run(#[from] RunError),
 }
@@ -202,6 +206,8 @@ impl Error {
             | Self::NoSettings { .. }
             | Self::Output(_)
             | Self::Json(_)
+            | Self::Ledger(_)
+            | Self::Backup(_)
             | Self::Runtime(_) => Exit::Trouble,
         }
     }
@@ -218,6 +224,9 @@ impl Error {
             Self::Settings(_) | Self::NoSettings { .. } => "SETTINGS",
             Self::Output(_) | Self::Json(_) => "OUTPUT",
             Self::Runtime(_) => "RUNTIME",
+            Self::Ledger(error) => Failure::from(error).reason,
+            Self::Backup(ledger::BackupError::Exists { .. }) => "BACKUP_EXISTS",
+            Self::Backup(_) => "BACKUP_FAILED",
             Self::Run(error) => error.reason(),
         }
     }
@@ -244,6 +253,8 @@ impl Error {
             | Self::Output(_)
             | Self::Json(_)
             | Self::Runtime(_)
+            | Self::Ledger(_)
+            | Self::Backup(_)
             | Self::Run(_) => (chain(self.source()), None),
         };
         let exit_code = trouble.unwrap_or_else(|| self.exit()).code();

@@ -2,8 +2,8 @@
 //! does. What a command prints is a `document`: a table for people, JSON for programs. Data goes
 //! to stdout, messages and errors to stderr; `exit` has the exit codes.
 //!
-//! Every command but `doctor` and `generate` speaks to vgpud over its Unix socket and to nothing
-//! else; `run` starts QEMU itself, so that the micro-VM belongs to whoever asked for it.
+//! Every command but `doctor`, `ledger` and `generate` speaks to vgpud over its Unix socket and to
+//! nothing else; `run` starts QEMU itself, so that the micro-VM belongs to whoever asked for it.
 
 mod args;
 mod client;
@@ -18,6 +18,7 @@ mod exit;
 mod generate;
 mod gpus;
 mod lease;
+mod ledger;
 mod nearest;
 mod output;
 mod profiles;
@@ -79,6 +80,7 @@ async fn execute(cli: Cli) -> Result<Exit, Error> {
         Command::Release(args) => release::execute(&session, &args).await,
         Command::Destroy(args) => destroy::execute(&session, &args).await,
         Command::Events(args) => events::execute(&session, &args).await,
+        Command::Ledger(args) => ledger::execute(&session, &args),
         Command::Doctor(args) => doctor::execute(&session, args),
         Command::Status(args) => status::execute(&session, args).await,
         Command::Run(args) => run::execute(&session, &args).await,

@@ -23,18 +23,26 @@
 //! | `audit` | something that happened | always |
 
 mod audit;
+mod backup;
 mod change;
+mod check;
 mod error;
+mod export;
 mod intent;
 mod open;
 mod row;
 mod schema;
 
 pub use audit::AuditEntry;
+pub use backup::BackupError;
 pub use change::Change;
+pub use check::Verdict;
 pub use error::Error;
+pub use export::Content;
 pub use intent::{Intent, IntentId, Outcome};
-pub use open::Ledger;
+pub use open::{FILE, Ledger};
 
+#[cfg(test)]
+mod read_tests;
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,9 @@ enum Health {
     WriteFailed,
 }
 
+/// How long somebody else's write is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// Name of the file in the state folder.
 pub const FILE: &str = "ledger.db";
 
@@ -46,6 +49,32 @@ impl Ledger {
         ledger.prepare().map_err(|source| ledger.unusable(source))?;
         let state = ledger.load()?;
         Ok((ledger, state))
+    }
+
+    /// Opens a ledger for reading, beside a vgpud that works with it or without one.
+    ///
+    /// # Errors
+    /// Where there is none, or it is damaged, foreign or newer.
+    pub fn open_to_read(path: &Path) -> Result<Self, Error> {
+        let open = |source| Error::Open { path: path.to_owned(), source };
+        match fs::symlink_metadata(path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::Missing { path: path.to_owned() });
+            }
+            Err(source) => {
+                let path = path.parent().unwrap_or(path).to_owned();
+                return Err(Error::Folder { path, source });
+            }
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(path, flags).map_err(open)?;
+        connection.busy_timeout(BUSY).map_err(open)?;
+        let ledger = Self { connection, path: path.to_owned(), health: Health::Sound };
+        ledger.check_before_use()?;
+        Ok(ledger)
     }
 
     /// Judges a file that exists, without changing it.
@@ -78,7 +107,7 @@ impl Ledger {
 
     fn prepare(&mut self) -> rusqlite::Result<()> {
         let connection = &mut self.connection;
-        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;

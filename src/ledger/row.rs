@@ -172,8 +172,17 @@ fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {
 }
 
 impl Ledger {
-    /// The engine's state as it was committed last.
+    /// The engine's state as it was committed last, where it is sound.
     pub(super) fn load(&self) -> Result<State, Error> {
+        let state = self.stored_state()?;
+        match crate::engine::invariants::of_state(&state).first() {
+            Some(found) => Err(self.nonsense("slices", found.clone())),
+            None => Ok(state),
+        }
+    }
+
+    /// The same, sound or not.
+    pub(super) fn stored_state(&self) -> Result<State, Error> {
         let mut state = State::default();
         for raw in self.rows("SELECT * FROM slices ORDER BY id", RawSlice::read)? {
             let slice = raw.understand().ok_or_else(|| self.nonsense("slices", format!("id {}", raw.id)))?;
@@ -190,14 +199,14 @@ impl Ledger {
         if let Some(last) = self.meta("last_id")? {
             state.last_id = last.parse().map_err(|_| self.nonsense("meta", format!("last_id {last}")))?;
         }
-        let broken = crate::engine::invariants::of_state(&state);
-        match broken.first() {
-            Some(found) => Err(self.nonsense("slices", found.clone())),
-            None => Ok(state),
-        }
+        Ok(state)
     }
 
-    fn rows<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, Error> {
+    pub(super) fn rows<T>(
+        &self,
+        sql: &str,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
         let query = || {
             let mut query = self.connection().prepare(sql)?;
             query.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()

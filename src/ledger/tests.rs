@@ -37,7 +37,7 @@ fn apply(ledger: &mut Ledger, state: &mut State, event: Event) -> Vec<Intent> {
     intents
 }
 
-fn filled(folder: &Path) -> State {
+pub(super) fn filled(folder: &Path) -> State {
     let (mut ledger, mut state) = Ledger::open(folder).unwrap();
     let names = [InstanceName::Vf(VfIndex(0)), InstanceName::Mdev(MdevUuid(uuid::Uuid::from_u128(5)))];
     apply(&mut ledger, &mut state, plan(&names));
@@ -55,7 +55,7 @@ fn filled(folder: &Path) -> State {
     state
 }
 
-fn path(folder: &TempDir) -> std::path::PathBuf {
+pub(super) fn path(folder: &TempDir) -> std::path::PathBuf {
     folder.path().join(open::FILE)
 }
 
@@ -115,7 +115,10 @@ fn a_damaged_file_is_refused_and_left_alone() {
     let error = Ledger::open(folder.path()).unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("ledger.db") && text.contains(".recover"), "{text}");
+    assert!(
+        text.contains("ledger.db") && text.contains(".recover") && text.contains("vgpuctl ledger backup"),
+        "{text}"
+    );
     assert_eq!(std::fs::read(path(&folder)).unwrap(), bytes);
 }
 

@@ -5,6 +5,7 @@
 mod check;
 mod event;
 mod gpu;
+mod ledger;
 mod plan;
 mod profile;
 mod slice;
@@ -13,6 +14,7 @@ mod status;
 pub use check::Checks;
 pub use event::Event;
 pub use gpu::{Gpu, Gpus, OneGpu};
+pub use ledger::{LedgerBackup, LedgerCheck, LedgerExport};
 pub use plan::DryRun;
 pub use profile::Profiles;
 pub use slice::{Destroyed, OneSlice, PhaseWord, Slices, Undestroyed};

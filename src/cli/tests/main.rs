@@ -9,6 +9,7 @@ mod golden;
 mod process;
 
 mod errors;
+mod ledger;
 mod outputs;
 mod runs;
 mod streams;

@@ -53,7 +53,7 @@ async fn the_help_texts_are_what_the_golden_files_have() {
     let nowhere = Canned::start(Mood::Empty);
     let commands = [
         "gpus", "profiles", "create", "slices", "show", "lease", "release", "destroy", "run", "events",
-        "status", "doctor",
+        "status", "doctor", "ledger",
     ];
     let top = vgpuctl(nowhere.socket(), &["--help"]).await;
     assert_eq!((top.code, top.stderr.as_str()), (0, ""));
