@@ -293,6 +293,8 @@ struct Place {
     reached: Option<String>,
     kind: Option<&'static str>,
     opened: Option<Opened>,
+    /// Effects under way.
+    running: usize,
 }
 
 /// How an effect goes on after the gate.
@@ -334,10 +336,25 @@ impl Gate {
         self.moved.notify_all();
     }
 
-    /// What stands at the gate does not go on, as its daemon is dead.
+    /// What stands at the gate does not go on, as its daemon is dead. Its other threads died with it:
+    /// they begin nothing more, and what the kernel is at comes to its end first.
     pub fn bury(&self) {
-        self.place.lock().unwrap().opened = Some(Opened::Dead);
+        let mut place = self.place.lock().unwrap();
+        place.opened = Some(Opened::Dead);
         self.moved.notify_all();
+        let (place, _) = self.moved.wait_timeout_while(place, LIMIT, |place| place.running > 0).unwrap();
+        assert_eq!(place.running, 0, "an effect of the dead daemon does not end");
+    }
+
+    fn pass(&self, effect: &Effect, here: bool) -> Result<Done, EffectError> {
+        if here && self.side == Side::Before && self.stand(effect) == Opened::Dead {
+            return Err(EffectError::WorkerLost(SRIOV.parse().unwrap()));
+        }
+        let result = self.inner.run(effect);
+        if here && self.side == Side::After {
+            self.stand(effect);
+        }
+        result
     }
 
     fn stand(&self, effect: &Effect) -> Opened {
@@ -353,17 +370,17 @@ impl Executor for Gate {
     fn run(&self, effect: &Effect) -> Result<Done, EffectError> {
         let here = {
             let mut place = self.place.lock().unwrap();
+            if place.opened == Some(Opened::Dead) {
+                return Err(EffectError::WorkerLost(SRIOV.parse().unwrap()));
+            }
+            place.running += 1;
             let here = place.seen == self.at;
             place.seen += 1;
             here
         };
-        if here && self.side == Side::Before && self.stand(effect) == Opened::Dead {
-            return Err(EffectError::WorkerLost(SRIOV.parse().unwrap()));
-        }
-        let result = self.inner.run(effect);
-        if here && self.side == Side::After {
-            self.stand(effect);
-        }
+        let result = self.pass(effect, here);
+        self.place.lock().unwrap().running -= 1;
+        self.moved.notify_all();
         result
     }
 
