@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+use nix::errno::Errno;
 use std::{
     fs::File,
     io,
@@ -33,4 +34,10 @@ pub(crate) fn bind(cdev: &File, iommufd: BorrowedFd<'_>) -> io::Result<()> {
     // kernel reads and writes, and it outlives the call; both descriptors are borrowed and open.
     unsafe { bind_iommufd(cdev.as_fd().as_raw_fd(), &raw mut request) }?;
     Ok(())
+}
+
+/// Whether a refusal to bind means that somebody else has the device: EBUSY, or EINVAL where it is
+/// bound through another handle (kernel: drivers/vfio/vfio_main.c, `vfio_df_open`).
+pub(crate) fn means_taken(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EBUSY | Errno::EINVAL))
 }

@@ -4,11 +4,14 @@
 // The few places that need it (an ioctl, a call between fork and exec) allow it themselves.
 #![deny(unsafe_code)]
 
+pub mod device;
 pub mod doctor;
 pub mod holders;
 pub mod isolation;
 pub mod micro_vm;
 pub mod node;
+pub mod preflight;
+pub mod scrub;
 
 mod cdev_bind;
 mod error;

@@ -1,0 +1,93 @@
+//! What sysfs shows without the device being touched.
+
+use super::{Check, CheckName, check::chain};
+use crate::{Error, isolation};
+use vgpud_mdev::{Host, Instance, InstanceName, attribute};
+
+pub(super) fn checks(host: &Host, instance: &Instance) -> Vec<Check> {
+    vec![
+        driver(instance),
+        parent(host, instance),
+        group(host, instance),
+        reset_methods(instance),
+        numa_node(instance),
+    ]
+}
+
+fn driver(instance: &Instance) -> Check {
+    let name = CheckName::Driver;
+    let mend = "bind it to vfio-pci or its vendor's VFIO driver";
+    match (&instance.driver, instance.nodes.is_empty()) {
+        (None, _) => Check::fail(name, "it is on no driver", mend),
+        (Some(driver), true) => Check::fail(name, format!("{driver} gives it no VFIO node"), mend),
+        (Some(driver), false) => Check::pass(name, driver.to_string()),
+    }
+}
+
+fn parent(host: &Host, instance: &Instance) -> Check {
+    let name = CheckName::Parent;
+    let parent = match instance.name {
+        InstanceName::Vf(_) => attribute::link(&instance.sysfs.join("physfn")),
+        // A link to .../<parent>/<UUID>: the folder above it is the parent.
+        InstanceName::Mdev(_) => attribute::link(&host.mdev_parent(instance.gpu)),
+    };
+    let gpu = instance.gpu.to_string();
+    match parent {
+        Ok(Some(parent)) if parent == gpu => Check::pass(name, gpu),
+        Ok(Some(parent)) => Check::fail(
+            name,
+            format!("it is a slice of {parent} and not of {gpu}"),
+            "look who divides these GPUs beside vgpud",
+        ),
+        Ok(None) => Check::fail(
+            name,
+            format!("it is no longer a slice of {gpu}"),
+            "look in the kernel log for what became of the GPU",
+        ),
+        Err(error) => Check::fail(name, chain(&error), "look in the kernel log"),
+    }
+}
+
+fn group(host: &Host, instance: &Instance) -> Check {
+    let name = CheckName::IommuGroup;
+    match isolation::check_group(host, instance) {
+        Ok(()) => {
+            let group = instance.iommu_group.as_ref();
+            let seen = group.map_or_else(String::new, |group| format!("{} alone", group.number));
+            let shared = group.filter(|group| group.members.len() > 1);
+            let seen = shared.map_or(seen, |group| {
+                format!("{} with {} members, none of them in use", group.number, group.members.len())
+            });
+            Check::pass(name, seen)
+        }
+        Err(Error::Isolation(error)) => {
+            Check::fail(name, error.fault(), error.mend().unwrap_or("look in the kernel log"))
+        }
+        Err(error) => Check::fail(name, chain(&error), "look in the kernel log"),
+    }
+}
+
+fn reset_methods(instance: &Instance) -> Check {
+    let name = CheckName::ResetMethods;
+    if let InstanceName::Mdev(_) = instance.name {
+        return Check::skip(name, "a mediated device's reset is its driver's");
+    }
+    match attribute::read(&instance.sysfs.join("reset_method")) {
+        Ok(Some(methods)) if !methods.is_empty() => Check::pass(name, methods),
+        Ok(_) => Check::fail(name, "it has none", "keep it for one owner: nothing makes it clean"),
+        Err(error) => Check::fail(name, chain(&error), "look in the kernel log"),
+    }
+}
+
+fn numa_node(instance: &Instance) -> Check {
+    let name = CheckName::NumaNode;
+    let file = match instance.name {
+        InstanceName::Vf(_) => instance.sysfs.join("numa_node"),
+        InstanceName::Mdev(_) => return Check::skip(name, "a mediated device has its parent's"),
+    };
+    match attribute::read(&file) {
+        Ok(Some(node)) if node != "-1" => Check::pass(name, node),
+        Ok(_) => Check::skip(name, "the firmware names none"),
+        Err(error) => Check::fail(name, chain(&error), "look in the kernel log"),
+    }
+}

@@ -1,0 +1,212 @@
+//! Making a slice clean between two owners, and proving it.
+//!
+//! 1. VFIO resets the device, and the kernel's verdict counts.
+//! 2. Every byte of the device's memory that can be mapped is read back.
+//! 3. Where it is not all zero: it is overwritten with zeros, the device is reset again, and it is
+//!    read back again.
+//!
+//! What comes out is [`Evidence`]: what was really done and seen, never more. A device without
+//! memory that can be mapped is [`Verdict::Unchecked`], and so is one that shows less of its memory
+//! than its owner had.
+//!
+//! # What counts as the device's memory
+//!
+//! A memory BAR that is 64 bits wide and prefetchable, has at least [`LEAST`] bytes that can be
+//! mapped, and holds no MSI-X table. Prefetchable means that reading it has no side effects (PCI
+//! Local Bus Specification 3.0, 6.2.5.1), which registers cannot promise. Two vendors' GPUs have such
+//! BARs that are no memory, and these are left alone: AMD's doorbells (BAR 2; Linux,
+//! drivers/gpu/drm/amd/amdgpu/amdgpu_device.c) and NVIDIA's BAR 3, a window through the GPU's own
+//! page tables (open-gpu-kernel-modules, kernel-open/nvidia/nv-pci.c). Nothing else is ever written.
+//!
+//! # What it does not prove
+//!
+//! What no BAR shows: registers, caches and contexts of the device are left to its reset, and so is
+//! memory that the GPU keeps for itself. Where the BAR is a window that the device can move
+//! (NVIDIA's BAR 1), what is read back is what the window shows after the reset.
+
+mod evidence;
+mod memory;
+
+pub use evidence::{Evidence, ResetEvidence, Step, Verdict};
+pub use memory::LEAST;
+
+use crate::{
+    device::{Device, DeviceError, NonZero, ResetOffer},
+    node::Node,
+};
+pub(crate) use memory::DeviceMemory;
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use vgpud_mdev::{Host, attribute};
+
+/// The slice that is scrubbed or checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Its folder in sysfs.
+    pub sysfs: PathBuf,
+    pub node: Node,
+    /// Bytes of device memory that its owner had, where the mechanism says.
+    pub memory: Option<u64>,
+}
+
+/// What a child process is at; completes "waited for".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    Start,
+    Open,
+    Reset,
+    ReadBack,
+    Overwrite,
+    Check,
+    Close,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "the process that works on the device to start",
+            Self::Open => "the device to open, which resets it",
+            Self::Reset => "the device's reset",
+            Self::ReadBack => "the device's memory to be read back",
+            Self::Overwrite => "the device's memory to be overwritten",
+            Self::Check => "a check of the device",
+            Self::Close => "the device to close, which resets it",
+        })
+    }
+}
+
+/// Scrubs the slice, which nobody may hold. `at` learns of each stage before it begins.
+///
+/// # Errors
+/// Where the device cannot be opened or does not answer; what a reset or a check comes to is
+/// evidence and no error.
+pub fn scrub(host: &Host, subject: &Subject, mut at: impl FnMut(Stage)) -> Result<Evidence, DeviceError> {
+    let begun = Instant::now();
+    at(Stage::Open);
+    let device = Device::open(host, &subject.node, &subject.sysfs)?;
+    let mut scrub = Scrub { device, at: &mut at, steps: Vec::new(), reading: Duration::ZERO };
+    let outcome = scrub.run(subject);
+    let Scrub { device, steps, reading, .. } = scrub;
+    at(Stage::Close);
+    drop(device);
+    let Outcome { reset, verdict, checked, found } = outcome?;
+    Ok(Evidence {
+        verdict,
+        reset,
+        steps,
+        bytes_checked: checked,
+        bytes_found: found,
+        read_back_us: micros(reading),
+        duration_us: micros(begun.elapsed()),
+    })
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+struct Scrub<'a> {
+    device: Device,
+    at: &'a mut dyn FnMut(Stage),
+    steps: Vec<Step>,
+    /// How long the first look took.
+    reading: Duration,
+}
+
+struct Outcome {
+    reset: ResetEvidence,
+    verdict: Verdict,
+    checked: u64,
+    found: u64,
+}
+
+impl Scrub<'_> {
+    fn run(&mut self, subject: &Subject) -> Result<Outcome, DeviceError> {
+        let reset = self.reset(subject)?;
+        if let ResetEvidence::Failed { why, .. } = &reset {
+            let verdict = Verdict::Unchecked { why: format!("the reset failed: {why}") };
+            return Ok(Outcome { reset, verdict, checked: 0, found: 0 });
+        }
+        let command = self.device.enable_memory()?;
+        let outcome = self.make_clean(subject, reset);
+        // After a failure the device is no longer trusted anyway.
+        let restored = self.device.set_command(command);
+        let outcome = outcome?;
+        restored.map(|()| outcome)
+    }
+
+    fn make_clean(&mut self, subject: &Subject, reset: ResetEvidence) -> Result<Outcome, DeviceError> {
+        let memory = DeviceMemory::of(&self.device)?;
+        let checked = memory.bytes();
+        if checked == 0 {
+            let why = "it has no memory that can be mapped and read back".to_owned();
+            return Ok(Outcome { reset, verdict: Verdict::Unchecked { why }, checked, found: 0 });
+        }
+        let reading = Instant::now();
+        let (found, _) = self.look(&memory)?;
+        self.reading = reading.elapsed();
+        let mut left = (0, NonZero::default());
+        if found.bytes > 0 {
+            (self.at)(Stage::Overwrite);
+            memory.clear(&self.device)?;
+            self.steps.push(Step::Overwrite { bytes: checked });
+            if let failed @ ResetEvidence::Failed { .. } = self.reset(subject)? {
+                let why = "the reset after overwriting failed".to_owned();
+                let verdict = Verdict::Unchecked { why };
+                return Ok(Outcome { reset: failed, verdict, checked, found: found.bytes });
+            }
+            self.device.enable_memory()?;
+            let (rest, bar) = self.look(&memory)?;
+            left = (bar, rest);
+        }
+        let verdict = match (left, found.bytes, subject.memory) {
+            ((bar, NonZero { first: Some(first_offset), .. }), ..) => Verdict::Dirty { bar, first_offset },
+            (_, _, Some(owned)) if owned > checked => {
+                let why = format!("only {checked} bytes of its {owned} can be mapped and read back");
+                Verdict::Unchecked { why }
+            }
+            (_, 0, _) => Verdict::Clean,
+            _ => Verdict::CleanedByOverwrite,
+        };
+        Ok(Outcome { reset, verdict, checked, found: found.bytes })
+    }
+
+    /// All of the memory: what is not zero, and the BAR in which the first such byte is.
+    fn look(&mut self, memory: &DeviceMemory) -> Result<(NonZero, u32), DeviceError> {
+        (self.at)(Stage::ReadBack);
+        let found = memory.look(&self.device)?;
+        self.steps.push(Step::ReadBack { bytes: memory.bytes() });
+        Ok(found)
+    }
+
+    fn reset(&mut self, subject: &Subject) -> Result<ResetEvidence, DeviceError> {
+        // vfio-pci withdraws its offer when the reset at opening failed, so a device that sysfs says
+        // can be reset is asked all the same, for the errno.
+        let methods = attribute::read(&subject.sysfs.join("reset_method")).ok().flatten().unwrap_or_default();
+        if self.device.reset_offer() == ResetOffer::NotOffered && methods.is_empty() {
+            return Ok(ResetEvidence::NotOffered);
+        }
+        (self.at)(Stage::Reset);
+        let evidence = match self.device.reset() {
+            Ok(()) => ResetEvidence::Done { methods },
+            Err(error @ DeviceError::Refused { .. }) => {
+                let errno = error.errno();
+                let why = errno.map_or_else(|| error.to_string(), |errno| io_error(errno).to_string());
+                return Ok(ResetEvidence::Failed { why, errno });
+            }
+            Err(error) => return Err(error),
+        };
+        self.steps.push(Step::Reset);
+        // A device that is gone reads as ones after a reset that "succeeded".
+        self.device.config_space().map(|_| evidence)
+    }
+}
+
+fn io_error(errno: i32) -> std::io::Error {
+    std::io::Error::from_raw_os_error(errno)
+}

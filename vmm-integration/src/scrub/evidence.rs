@@ -1,0 +1,146 @@
+//! What a scrub did and saw.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The record of one scrub. Its Display is one sentence for events and messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    pub reset: ResetEvidence,
+    /// What was done, in this order.
+    pub steps: Vec<Step>,
+    /// Bytes of device memory that the last look covered; 0 where there was none.
+    pub bytes_checked: u64,
+    /// Bytes that were not zero at the first look, after the reset.
+    pub bytes_found: u64,
+    /// How long the first look at all the memory took, in microseconds.
+    pub read_back_us: u64,
+    /// From opening the device to its closing, in microseconds.
+    pub duration_us: u64,
+}
+
+/// What a scrub came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum Verdict {
+    /// The reset left nothing: all of the memory read zero.
+    Clean,
+    /// The reset left something, and after overwriting all of the memory read zero.
+    CleanedByOverwrite,
+    /// The memory keeps what it has. The offset is in bytes from the start of the BAR.
+    Dirty { bar: u32, first_offset: u64 },
+    /// Nothing, or not all, could be checked.
+    Unchecked { why: String },
+}
+
+/// What became of the reset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum ResetEvidence {
+    /// The kernel says that it reset the device. `methods` is what sysfs lists (`flr`), the one to
+    /// try first at its head; empty for a mediated device, whose driver does it.
+    Done {
+        methods: String,
+    },
+    /// The device offers none.
+    NotOffered,
+    Failed {
+        why: String,
+        errno: Option<i32>,
+    },
+}
+
+/// Something that was done to the device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "step")]
+pub enum Step {
+    Reset,
+    ReadBack { bytes: u64 },
+    Overwrite { bytes: u64 },
+}
+
+impl Evidence {
+    /// Whether all of the last owner's memory was seen to be gone.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        matches!(self.verdict, Verdict::Clean | Verdict::CleanedByOverwrite)
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes_checked: checked, bytes_found: found, .. } = self;
+        let after = match &self.reset {
+            ResetEvidence::Done { methods } if methods.is_empty() => " after its reset".to_owned(),
+            ResetEvidence::Done { methods } => format!(" after its reset ({methods})"),
+            ResetEvidence::NotOffered => ", without a reset".to_owned(),
+            ResetEvidence::Failed { .. } => String::new(),
+        };
+        match &self.verdict {
+            Verdict::Clean => write!(f, "all {checked} bytes of its memory read zero{after}"),
+            Verdict::CleanedByOverwrite => write!(
+                f,
+                "{found} bytes of its memory were not zero{after}; overwritten, all {checked} read zero"
+            ),
+            Verdict::Dirty { bar, first_offset } => write!(
+                f,
+                "{found} bytes of its memory were not zero{after} and overwriting did not clear them, \
+                 the first at {first_offset:#x} of BAR {bar}"
+            ),
+            Verdict::Unchecked { why } => write!(f, "nothing proves that it is clean: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evidence(verdict: Verdict) -> Evidence {
+        Evidence {
+            verdict,
+            reset: ResetEvidence::Done { methods: "flr".to_owned() },
+            steps: vec![Step::Reset, Step::ReadBack { bytes: 4096 }],
+            bytes_checked: 4096,
+            bytes_found: 7,
+            read_back_us: 10,
+            duration_us: 20,
+        }
+    }
+
+    #[test]
+    fn json_is_read_as_it_was_written() {
+        for verdict in [
+            Verdict::Clean,
+            Verdict::CleanedByOverwrite,
+            Verdict::Dirty { bar: 0, first_offset: 9 },
+            Verdict::Unchecked { why: "it has none".to_owned() },
+        ] {
+            let evidence = evidence(verdict);
+            let text = serde_json::to_string(&evidence).unwrap();
+            assert_eq!(serde_json::from_str::<Evidence>(&text).unwrap(), evidence, "{text}");
+        }
+        let text = serde_json::to_string(&evidence(Verdict::Clean)).unwrap();
+        assert!(
+            text.starts_with(r#"{"verdict":"clean","reset":{"outcome":"done","methods":"flr"}"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn only_what_was_seen_to_be_zero_is_clean() {
+        assert!(evidence(Verdict::Clean).is_clean());
+        assert!(evidence(Verdict::CleanedByOverwrite).is_clean());
+        assert!(!evidence(Verdict::Dirty { bar: 0, first_offset: 0 }).is_clean());
+        assert!(!evidence(Verdict::Unchecked { why: String::new() }).is_clean());
+    }
+
+    #[test]
+    fn the_sentence_says_what_was_seen() {
+        let said = |verdict| evidence(verdict).to_string();
+        assert_eq!(said(Verdict::Clean), "all 4096 bytes of its memory read zero after its reset (flr)");
+        assert!(said(Verdict::Dirty { bar: 2, first_offset: 16 }).ends_with("the first at 0x10 of BAR 2"));
+    }
+}
