@@ -18,7 +18,10 @@ use std::{error::Error as StdError, io};
 use tonic::{Code, Status};
 use vgpud_kata::cdi;
 use vgpud_mdev as mdev;
-use vgpud_vmm::{self as vmm, holders::HoldError, isolation::IsolationError, node::NodeError};
+use vgpud_vmm::{
+    self as vmm, device::process::ProcessError, holders::HoldError, isolation::IsolationError,
+    node::NodeError,
+};
 
 /// An error as a client gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +165,7 @@ impl From<&RequestError> for Failure {
             RequestError::Slice(_)
             | RequestError::Gpu(_)
             | RequestError::Name(_)
+            | RequestError::Level(_)
             | RequestError::Nothing
             | RequestError::Both
             | RequestError::Memory
@@ -211,6 +215,14 @@ impl From<&EffectError> for Failure {
             EffectError::Vfio(vmm::Error::Isolation(error)) => isolation(error),
             EffectError::Vfio(vmm::Error::Vm(_)) => (Code::Internal, "MICRO_VM"),
             EffectError::Cdi(error) => cdi(error),
+            EffectError::NotClean { .. } => (Code::FailedPrecondition, "NOT_CLEAN"),
+            EffectError::Process(ProcessError::Late { .. }) => (Code::DeadlineExceeded, "TIMED_OUT"),
+            EffectError::Process(
+                ProcessError::Start { .. }
+                | ProcessError::Died { .. }
+                | ProcessError::Garbled { .. }
+                | ProcessError::Failed { .. },
+            ) => (Code::Internal, "DEVICE_PROCESS"),
             EffectError::NoReset(_) => (Code::FailedPrecondition, "NO_RESET"),
             EffectError::Missing(_) => (Code::FailedPrecondition, "INSTANCE_MISSING"),
             EffectError::StillThere(_) => (Code::Internal, "NOT_REMOVED"),

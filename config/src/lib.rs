@@ -14,6 +14,6 @@ pub use name::{NameError, Owner, ProfileName};
 pub use pci::{PciAddress, PciId, PciNameError};
 pub use quantity::{ComputeShare, Memory, QuantityError};
 pub use settings::{
-    CdiSettings, DaemonSettings, GpuSelection, GpuSettings, NodeKind, RunSettings, Settings, SettingsError,
-    Timeouts, VfioSettings,
+    CdiSettings, DaemonSettings, GpuSelection, GpuSettings, NodeKind, Reuse, RunSettings, ScrubSettings,
+    Settings, SettingsError, Timeouts, VfioSettings,
 };

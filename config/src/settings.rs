@@ -23,6 +23,7 @@ pub struct Settings {
     pub vfio: VfioSettings,
     pub cdi: CdiSettings,
     pub run: RunSettings,
+    pub scrub: ScrubSettings,
     pub timeouts: Timeouts,
 }
 
@@ -102,6 +103,27 @@ pub struct RunSettings {
     pub memory: Memory,
 }
 
+/// What must be known of a slice before somebody else gets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reuse {
+    /// That all of its memory was read back after the reset and is zero.
+    #[default]
+    Verified,
+    /// That the kernel says that it was reset.
+    Reset,
+}
+
+/// `[scrub]`: how a slice is made clean before each owner.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubSettings {
+    pub reuse: Reuse,
+    /// For the reset and the reading back of one slice. Default 60s.
+    #[serde(deserialize_with = "value::time")]
+    pub deadline: Duration,
+}
+
 /// `[timeouts]`: how long vgpud waits for the kernel, as in `30s`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -130,6 +152,12 @@ impl Default for RunSettings {
     fn default() -> Self {
         let memory = Memory::from_bytes(512 << 20);
         Self { qemu: "qemu-system-x86_64".into(), kernel: None, initrd: None, memory }
+    }
+}
+
+impl Default for ScrubSettings {
+    fn default() -> Self {
+        Self { reuse: Reuse::default(), deadline: Duration::from_secs(60) }
     }
 }
 

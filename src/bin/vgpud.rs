@@ -3,13 +3,38 @@
 use clap::Parser;
 use std::process::ExitCode;
 use vgpud::{
-    daemon::{Daemon, Options, Signals, StartError, init_logging},
+    daemon::{Daemon, DeviceCommand, Options, Signals, StartError, init_logging},
     failure::sentence,
 };
 
+#[derive(Parser)]
+#[command(name = "vgpud", version, about, args_conflicts_with_subcommands = true)]
+struct Program {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    work: Option<Work>,
+}
+
+/// What the daemon starts its own program for.
+#[derive(clap::Subcommand)]
+enum Work {
+    #[command(hide = true)]
+    Device(DeviceCommand),
+}
+
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let Program { options, work } = Program::parse();
     init_logging(options.log);
+    if let Some(Work::Device(command)) = work {
+        return match command.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: nobody takes the report: {error}");
+                ExitCode::from(2)
+            }
+        };
+    }
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -4,6 +4,7 @@ use super::{
     create::CreateArgs, destroy::DestroyArgs, doctor::DoctorArgs, events::EventsArgs, exit, exit::Exit,
     generate::GenerateArgs, gpus::GpusArgs, lease::LeaseArgs, ledger::LedgerArgs, profiles::ProfilesArgs,
     release::ReleaseArgs, run::RunArgs, show::ShowArgs, slices::SlicesArgs, status::StatusArgs,
+    verify::VerifyArgs,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -62,6 +63,7 @@ pub enum Command {
     Show(ShowArgs),
     Lease(LeaseArgs),
     Release(ReleaseArgs),
+    Verify(VerifyArgs),
     Destroy(DestroyArgs),
     Run(RunArgs),
     Events(EventsArgs),
@@ -85,6 +87,7 @@ impl Command {
             | Self::Show(_)
             | Self::Lease(_)
             | Self::Release(_)
+            | Self::Verify(_)
             | Self::Destroy(_)
             | Self::Events(_)
             | Self::Status(_)

@@ -5,7 +5,7 @@ use crate::api::{self, vgpud_client::VgpudClient};
 use std::{future::Future, path::Path, time::Duration};
 use tokio::time::timeout;
 use tonic::{Response, Status, Streaming, transport::Channel};
-use vgpud_config::Timeouts;
+use vgpud_config::Settings;
 
 /// vgpud answers a question from the ledger and sysfs: a matter of milliseconds.
 const READ: Duration = Duration::from_secs(30);
@@ -18,9 +18,9 @@ pub struct Client {
 }
 
 /// How long a change may take before vgpud is taken for hanging: its own deadlines for the device
-/// and its holder, for the request itself and for one that is before it in the queue.
-fn patience(timeouts: &Timeouts) -> Duration {
-    (timeouts.device + timeouts.release) * 2 + READ
+/// for making it clean and for its holder, for the request itself and for one that is before it in the queue.
+fn patience(settings: &Settings) -> Duration {
+    (settings.timeouts.device + settings.scrub.deadline + settings.timeouts.release) * 2 + READ
 }
 
 async fn within<T>(
@@ -61,8 +61,8 @@ impl Client {
     ///
     /// # Errors
     /// Where vgpud cannot be reached.
-    pub async fn connect(socket: &Path, timeouts: &Timeouts) -> Result<Self, Error> {
-        Ok(Self { stub: connection::connect(socket).await?, act: patience(timeouts) })
+    pub async fn connect(socket: &Path, settings: &Settings) -> Result<Self, Error> {
+        Ok(Self { stub: connection::connect(socket).await?, act: patience(settings) })
     }
 
     pub async fn status(&self) -> Result<api::Status, Error> {
@@ -121,6 +121,11 @@ impl Client {
         within("destroy a slice", self.act, stub.destroy_slice(request)).await.map(|_| ())
     }
 
+    pub async fn verify(&self, request: api::VerifySliceRequest) -> Result<api::VerifySliceResponse, Error> {
+        let mut stub = self.stub.clone();
+        within("check a slice", self.act, stub.verify_slice(request)).await.map(Response::into_inner)
+    }
+
     pub async fn events(&self, request: api::WatchEventsRequest) -> Result<Answers<api::Event>, Error> {
         let (mut stub, asked) = (self.stub.clone(), "tell its events");
         let waited = (!request.follow).then_some(READ);
@@ -143,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_change_may_take_as_long_as_vgpud_itself_waits() {
-        let timeouts = Timeouts::default();
-        assert!(patience(&timeouts) > timeouts.device + timeouts.release);
+        let settings = Settings::default();
+        let (timeouts, scrub) = (&settings.timeouts, &settings.scrub);
+        assert!(patience(&settings) > timeouts.device + scrub.deadline + timeouts.release);
     }
 }

@@ -31,6 +31,7 @@ mod size;
 mod slices;
 mod status;
 mod table;
+mod verify;
 
 #[cfg(test)]
 mod args_tests;
@@ -78,6 +79,7 @@ async fn execute(cli: Cli) -> Result<Exit, Error> {
         Command::Show(args) => show::execute(&session, &args).await,
         Command::Lease(args) => lease::execute(&session, &args).await,
         Command::Release(args) => release::execute(&session, &args).await,
+        Command::Verify(args) => verify::execute(&session, &args).await,
         Command::Destroy(args) => destroy::execute(&session, &args).await,
         Command::Events(args) => events::execute(&session, &args).await,
         Command::Ledger(args) => ledger::execute(&session, &args),

@@ -89,8 +89,8 @@ impl Session {
         let socket = self.socket()?;
         // Who names the socket needs no settings: a typo in them is vgpud's to tell, and this user
         // may have no right to read them.
-        let timeouts = self.settings().map(|settings| settings.timeouts.clone()).unwrap_or_default();
-        Client::connect(&socket, &timeouts).await
+        let settings = self.settings().cloned().unwrap_or_default();
+        Client::connect(&socket, &settings).await
     }
 
     /// Prints what the command was asked for.

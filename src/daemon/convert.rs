@@ -1,16 +1,24 @@
 //! The daemon's types as the API shows them.
 
-use super::{executor::GpuSeen, snapshot::Snapshot};
+use super::{
+    executor::{EffectError, GpuSeen},
+    snapshot::Snapshot,
+};
 use crate::{
     api,
     engine::{
         Phase, Slice,
         placement::{Consideration, Placement, Verdict},
     },
+    failure::Failure,
     ledger::AuditEntry,
 };
 use vgpud_config::{ComputeShare, Memory};
 use vgpud_mdev::{InstanceName, Profile, mechanisms};
+use vgpud_vmm::{
+    device::process::Preflight,
+    preflight::{Check, Outcome},
+};
 
 const fn phase(phase: &Phase) -> api::Phase {
     match phase {
@@ -146,4 +154,20 @@ pub fn event(entry: AuditEntry) -> api::Event {
         owner: entry.owner,
         message: entry.message,
     }
+}
+
+/// The checks of one slice.
+#[must_use]
+pub fn preflight(preflight: Preflight) -> api::VerifySliceResponse {
+    let unfinished = preflight.ended.err().map(|error| Failure::from(&EffectError::from(error)).line());
+    api::VerifySliceResponse { checks: preflight.checks.into_iter().map(check).collect(), unfinished }
+}
+
+fn check(check: Check) -> api::SliceCheck {
+    let (outcome, seen, mend) = match check.outcome {
+        Outcome::Pass { seen } => (api::CheckOutcome::Pass, seen, None),
+        Outcome::Fail { seen, mend } => (api::CheckOutcome::Fail, seen, Some(mend)),
+        Outcome::Skip { reason } => (api::CheckOutcome::Skip, reason, None),
+    };
+    api::SliceCheck { name: check.name.word().to_owned(), outcome: outcome.into(), seen, mend }
 }

@@ -10,6 +10,7 @@
 mod commands;
 mod effects;
 mod host;
+mod verify;
 mod waiter;
 
 pub use host::GATHERING;
@@ -95,6 +96,8 @@ pub struct Core {
     workers: BTreeMap<PciAddress, Worker>,
     current: BTreeMap<Subject, Current>,
     waiters: Vec<Waiter>,
+    /// Slices that are being checked, which stay as they are meanwhile.
+    verifying: BTreeSet<SliceId>,
     /// Requests that wait until a GPU is put back.
     deferred: Vec<Create>,
     holders: BTreeMap<SliceId, (Generation, AbortHandle)>,
@@ -163,6 +166,7 @@ impl Core {
             workers: BTreeMap::new(),
             current: BTreeMap::new(),
             waiters: Vec::new(),
+            verifying: BTreeSet::new(),
             deferred: Vec::new(),
             holders: BTreeMap::new(),
             ended_holders: BTreeSet::new(),
@@ -232,6 +236,7 @@ impl Core {
             Message::Finished(finished) => self.finished(*finished),
             Message::Retry(intent) => self.retry(intent),
             Message::HolderEnded { slice, generation } => self.holder_ended(slice, generation),
+            Message::Verified { slice, result, reply } => self.verified(slice, *result, reply),
             Message::Seen { gpus, epochs } => self.seen(gpus, &epochs),
             Message::HostChanged => {
                 self.start_refresh();
@@ -382,6 +387,10 @@ impl Core {
             Command::Lease { slice, owner, holder, reply } => self.lease(slice, owner, holder, reply),
             Command::Release { slice, generation, reply } => self.release(slice, generation, reply),
             Command::Destroy { slice, leased, reply } => self.destroy(slice, leased, reply),
+            Command::Verify { slice, level, reply } => {
+                self.verify(slice, level, reply);
+                Ok(())
+            }
             Command::Audit { .. } => Ok(()),
             Command::Refresh { reply } => {
                 self.read_for(reply);

@@ -6,17 +6,20 @@
 use crate::engine::{Effect, Handover, SliceId, Target};
 use std::{fmt, sync::Arc};
 use tokio::sync::watch;
-use vgpud_config::{PciAddress, Settings};
+use vgpud_config::{PciAddress, Reuse, Settings};
 use vgpud_kata::cdi::{self, CdiFolder};
 use vgpud_mdev::{
-    self as mdev, Gpu, Host, Instance, InstanceName, ProfileName, ResetOutcome, VfioNodes, inventory,
+    self as mdev, Gpu, Host, Instance, InstanceName, Memory, ProfileName, ResetOutcome, VfioNodes, inventory,
     mechanism,
 };
 use vgpud_vmm::{
     self as vmm,
+    device::process::{DeviceWork, Job, Preflight, ProcessError, Task},
     holders::{self, HoldError},
     isolation,
     node::{self, Node},
+    preflight::Level,
+    scrub::{Evidence, ResetEvidence},
 };
 
 /// What an effect came to.
@@ -25,9 +28,10 @@ pub enum Done {
     Created,
     HandedOver(Handover),
     Withdrawn,
-    Reset,
-    /// The instance has no reset and has to be made again.
-    ResetNotOffered,
+    /// Reset, and where the settings ask for it read back.
+    Reset(Option<Evidence>),
+    /// The instance has no reset, or is not clean after it, and has to be made again.
+    Unclean(Option<Evidence>),
     Destroyed,
     Retired,
     Unpublished,
@@ -46,6 +50,12 @@ pub enum EffectError {
         "{0} offers no reset, so nothing makes it clean for the next owner; see its reset_method in sysfs"
     )]
     NoReset(Target),
+    #[error(
+        "{target} may hold what its last owner left: {evidence}; free it with `vgpuctl destroy`, or trust the kernel's reset with reuse = \"reset\" under [scrub]"
+    )]
+    NotClean { target: Target, evidence: Box<Evidence> },
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     #[error("{0} is no longer there; somebody removed it behind vgpud's back")]
     Missing(Target),
     #[error("{0} is still there after its removal")]
@@ -80,6 +90,12 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// What went wrong; the effect may be half done and is compensated by its successor.
     fn run(&self, effect: &Effect) -> Result<Done, EffectError>;
 
+    /// Checks an instance that nobody holds; blocking.
+    ///
+    /// # Errors
+    /// Where the instance is gone or held.
+    fn verify(&self, target: &Target, level: Level) -> Result<Preflight, EffectError>;
+
     /// The GPU as it is now; none where it is gone.
     ///
     /// # Errors
@@ -100,17 +116,26 @@ pub trait Executor: fmt::Debug + Send + Sync {
     fn published(&self) -> Result<Vec<SliceId>, EffectError>;
 }
 
+/// What became of an instance that was to be made clean.
+enum Cleaned {
+    Clean(Option<Evidence>),
+    /// A mediated device that offers no reset.
+    NoReset(Option<Evidence>),
+    Dirty(Evidence),
+}
+
 /// The real one.
 #[derive(Debug)]
 pub struct HostExecutor {
     host: Host,
     settings: watch::Receiver<Arc<Settings>>,
+    devices: Arc<dyn DeviceWork>,
 }
 
 impl HostExecutor {
     #[must_use]
-    pub const fn new(host: Host, settings: watch::Receiver<Arc<Settings>>) -> Self {
-        Self { host, settings }
+    pub fn new(host: Host, settings: watch::Receiver<Arc<Settings>>, devices: Arc<dyn DeviceWork>) -> Self {
+        Self { host, settings, devices }
     }
 
     fn settings(&self) -> Arc<Settings> {
@@ -141,12 +166,54 @@ impl HostExecutor {
         let cutter = mechanism(target.mechanism);
         let instance = cutter.create(&self.host, target.gpu, profile, target.name)?;
         // A spare VF may have had a tenant: it is made clean before its first lease too.
-        match (cutter.reset(&self.host, &instance)?, target.name) {
-            (ResetOutcome::Done { .. }, _) | (ResetOutcome::NotOffered, InstanceName::Mdev(_)) => {
+        match self.make_clean(target, &instance)? {
+            Cleaned::Clean(evidence) => {
+                let evidence = evidence.map(|evidence| evidence.to_string());
+                tracing::info!(%target, evidence, "created clean");
                 Ok(Done::Created)
             }
-            (ResetOutcome::NotOffered, InstanceName::Vf(_)) => Err(EffectError::NoReset(*target)),
+            // Made anew, it is as clean as its driver makes it.
+            Cleaned::NoReset(None) => Ok(Done::Created),
+            Cleaned::NoReset(Some(evidence)) if evidence.is_clean() => Ok(Done::Created),
+            Cleaned::NoReset(Some(evidence)) | Cleaned::Dirty(evidence) => {
+                Err(EffectError::NotClean { target: *target, evidence: Box::new(evidence) })
+            }
         }
+    }
+
+    /// Resets an instance that nobody holds, and where the settings ask for it reads it back.
+    fn make_clean(&self, target: &Target, instance: &Instance) -> Result<Cleaned, EffectError> {
+        let is_vf = matches!(target.name, InstanceName::Vf(_));
+        let cleaned = match self.settings().scrub.reuse {
+            Reuse::Reset => match mechanism(target.mechanism).reset(&self.host, instance)? {
+                ResetOutcome::Done { .. } => Cleaned::Clean(None),
+                ResetOutcome::NotOffered => Cleaned::NoReset(None),
+            },
+            Reuse::Verified => {
+                let settings = self.settings();
+                let job = self.job(Task::Scrub, target, instance)?;
+                let evidence = self.devices.scrub(&job, settings.scrub.deadline)?;
+                match &evidence.reset {
+                    ResetEvidence::NotOffered => Cleaned::NoReset(Some(evidence)),
+                    _ if evidence.is_clean() => Cleaned::Clean(Some(evidence)),
+                    _ => Cleaned::Dirty(evidence),
+                }
+            }
+        };
+        match cleaned {
+            Cleaned::NoReset(_) if is_vf => Err(EffectError::NoReset(*target)),
+            cleaned => Ok(cleaned),
+        }
+    }
+
+    /// Work for a process of its own on this instance.
+    fn job(&self, task: Task, target: &Target, instance: &Instance) -> Result<Job, EffectError> {
+        let settings = self.settings();
+        let gpu = inventory::gpu(&self.host, &settings.gpus, target.gpu)?;
+        let profiles = mechanism(target.mechanism).profiles(&gpu);
+        let profile = profiles.into_iter().find(|profile| profile.name == instance.profile);
+        let memory = profile.and_then(|profile| profile.memory).map(Memory::bytes);
+        Ok(Job { task, gpu: target.gpu, name: target.name, node: settings.vfio.node, memory })
     }
 
     fn hand_over(&self, target: &Target) -> Result<Done, EffectError> {
@@ -194,12 +261,13 @@ impl HostExecutor {
     fn reset(&self, target: &Target) -> Result<Done, EffectError> {
         let instance = self.find(target)?.ok_or(EffectError::Missing(*target))?;
         self.prove_free(&instance.nodes)?;
-        match mechanism(target.mechanism).reset(&self.host, &instance)? {
-            ResetOutcome::Done { .. } => Ok(Done::Reset),
-            ResetOutcome::NotOffered => match target.name {
-                InstanceName::Mdev(_) => Ok(Done::ResetNotOffered),
-                InstanceName::Vf(_) => Err(EffectError::NoReset(*target)),
-            },
+        match (self.make_clean(target, &instance)?, target.name) {
+            (Cleaned::Clean(evidence), _) => Ok(Done::Reset(evidence)),
+            (Cleaned::NoReset(evidence), _) => Ok(Done::Unclean(evidence)),
+            (Cleaned::Dirty(evidence), InstanceName::Mdev(_)) => Ok(Done::Unclean(Some(evidence))),
+            (Cleaned::Dirty(evidence), InstanceName::Vf(_)) => {
+                Err(EffectError::NotClean { target: *target, evidence: Box::new(evidence) })
+            }
         }
     }
 
@@ -251,6 +319,13 @@ impl Executor for HostExecutor {
                 Ok(Done::Unpublished)
             }
         }
+    }
+
+    fn verify(&self, target: &Target, level: Level) -> Result<Preflight, EffectError> {
+        let instance = self.find(target)?.ok_or(EffectError::Missing(*target))?;
+        self.prove_free(&instance.nodes)?;
+        let job = self.job(Task::Preflight(level), target, &instance)?;
+        Ok(self.devices.preflight(&job, self.settings().scrub.deadline))
     }
 
     fn look(&self, gpu: PciAddress) -> Result<Option<GpuSeen>, mdev::Error> {

@@ -1,6 +1,10 @@
 //! What the core is told, and what it answers.
 
-use super::{executor::GpuSeen, holder::Watched, worker::Finished};
+use super::{
+    executor::{EffectError, GpuSeen},
+    holder::Watched,
+    worker::Finished,
+};
 use crate::{
     engine::{Generation, LeasedSlice, SliceId, placement},
     failure::Failure,
@@ -10,6 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 use vgpud_config::{Owner, PciAddress, Settings};
 use vgpud_mdev as mdev;
+use vgpud_vmm::{device::process::Preflight, preflight::Level};
 
 pub type Sender = mpsc::UnboundedSender<Message>;
 pub type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -33,6 +38,11 @@ pub enum Command {
         slice: SliceId,
         leased: LeasedSlice,
         reply: Reply<()>,
+    },
+    Verify {
+        slice: SliceId,
+        level: Level,
+        reply: Reply<Preflight>,
     },
     Audit {
         after: u64,
@@ -83,6 +93,12 @@ pub enum Message {
     HolderEnded {
         slice: SliceId,
         generation: Generation,
+    },
+    /// A slice was checked.
+    Verified {
+        slice: SliceId,
+        result: Box<Result<Preflight, EffectError>>,
+        reply: Reply<Preflight>,
     },
     /// The host as it was read, with the change counters of its GPUs when the reading began.
     Seen {

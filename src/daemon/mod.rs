@@ -26,6 +26,7 @@ pub mod holder;
 
 mod convert;
 mod core;
+mod device_command;
 mod error;
 mod kernel_events;
 mod lock;
@@ -40,6 +41,7 @@ mod socket;
 mod start;
 mod worker;
 
+pub use device_command::DeviceCommand;
 pub use error::StartError;
 pub use holder::HolderError;
 pub use logging::init as init_logging;

@@ -5,6 +5,7 @@ use crate::{
     engine::{SliceId, SliceIdError, placement},
 };
 use vgpud_config::{ComputeShare, Memory, NameError, PciAddress, PciNameError};
+use vgpud_vmm::preflight::{Level, NoLevel};
 
 /// More slices than any host has.
 const MOST: u32 = 4096;
@@ -18,6 +19,8 @@ pub enum RequestError {
     Gpu(#[from] PciNameError),
     #[error(transparent)]
     Name(#[from] NameError),
+    #[error(transparent)]
+    Level(#[from] NoLevel),
     #[error("The request names no size; give a profile, or memory, or compute")]
     Nothing,
     #[error("The request names a profile and a size; give one of them")]
@@ -50,6 +53,11 @@ fn want(request: &api::Request) -> Result<Option<placement::Want>, RequestError>
 fn share(hundredths: u32) -> Result<ComputeShare, RequestError> {
     let text = format!("{}.{:02}%", hundredths / 100, hundredths % 100);
     text.parse().map_err(|_| RequestError::Compute(hundredths))
+}
+
+/// How deep to check; the default where nothing is said.
+pub fn level(text: &str) -> Result<Level, RequestError> {
+    if text.is_empty() { Ok(Level::default()) } else { Ok(text.parse()?) }
 }
 
 fn gpu(request: &api::Request) -> Result<Option<PciAddress>, RequestError> {

@@ -201,6 +201,17 @@ impl Vgpud for Service {
         Ok(Response::new(api::DestroySliceResponse {}))
     }
 
+    async fn verify_slice(
+        &self,
+        request: Request<api::VerifySliceRequest>,
+    ) -> Answer<api::VerifySliceResponse> {
+        let request = request.into_inner();
+        let slice = request::slice(&request.id).map_err(|error| refuse(&error))?;
+        let level = request::level(&request.level).map_err(|error| refuse(&error))?;
+        let preflight = self.ask(|reply| Command::Verify { slice, level, reply }).await?;
+        Ok(Response::new(convert::preflight(preflight)))
+    }
+
     async fn watch_events(
         &self,
         request: Request<api::WatchEventsRequest>,

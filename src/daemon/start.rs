@@ -24,6 +24,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use vgpud_config::Settings;
 use vgpud_kata::cdi::CdiFolder;
 use vgpud_mdev::Host;
+use vgpud_vmm::device::process::DeviceProcess;
 
 /// How long clients may take to end their calls when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -138,7 +139,12 @@ impl Daemon {
         let lock = Lock::take(&folder)?;
         let (ledger, state) = Ledger::open(&folder)?;
         let (publisher, current) = watch::channel(Arc::clone(&settings));
-        let executor = executor.unwrap_or_else(|| Arc::new(HostExecutor::new(host.clone(), current)));
+        let executor = executor.unwrap_or_else(|| {
+            // By this name it is the program that runs, whatever was installed meanwhile.
+            let program = Host::default().path("/proc/self/exe");
+            let devices = DeviceProcess { program, root: options.root.clone() };
+            Arc::new(HostExecutor::new(host.clone(), current, Arc::new(devices)))
+        });
         let parts = Parts { state, ledger, host: host.clone(), settings: publisher, executor };
         let (core, handle) = Core::new(parts);
         // Before anything is changed on the host; clients wait until it is served.

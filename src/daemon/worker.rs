@@ -8,7 +8,7 @@ use super::{
     executor::{Done, EffectError, Executor, GpuSeen},
     message::{Message, Sender},
 };
-use crate::ledger::Intent;
+use crate::{engine::Effect, ledger::Intent};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -112,9 +112,10 @@ impl Worker {
     }
 
     /// The running effect, the first time that it is found to be past its deadline.
-    pub fn give_up(&mut self, deadline: Duration) -> Option<Intent> {
+    pub fn give_up(&mut self, deadline: impl Fn(&Effect) -> Duration) -> Option<Intent> {
         let running = self.running.as_mut()?;
-        if running.patience == Patience::GivenUp || running.since.elapsed() < deadline {
+        if running.patience == Patience::GivenUp || running.since.elapsed() < deadline(&running.intent.effect)
+        {
             return None;
         }
         running.patience = Patience::GivenUp;

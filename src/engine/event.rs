@@ -64,13 +64,17 @@ pub enum Event {
         slice: SliceId,
         why: String,
     },
+    /// `evidence`: what was seen of its memory, in a sentence, where it was looked at.
     Scrubbed {
         slice: SliceId,
+        evidence: Option<String>,
     },
-    /// The instance has no reset; `fresh` names the one that takes its place.
+    /// The instance has no reset, or one that does not make it clean, as `why` says; `fresh` names
+    /// the one that takes its place.
     NoReset {
         slice: SliceId,
         fresh: InstanceName,
+        why: Option<String>,
     },
     ScrubFailed {
         slice: SliceId,

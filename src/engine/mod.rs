@@ -20,7 +20,7 @@
 //! | Releasing | `Withdrawn` | Scrubbing | Reset |
 //! | Releasing | `StillHeld` | Leased; Quarantined where it was never handed over | (Unpublish) |
 //! | Scrubbing | `Scrubbed` | Ready; Destroying where that was asked | (Destroy) |
-//! | Scrubbing | `NoReset` | Destroying, to be created again under a fresh name | Destroy |
+//! | Scrubbing | `NoReset` (it has none, or is not clean after it) | Destroying, to be created again under a fresh name | Destroy |
 //! | Ready, Quarantined | `Destroy` | Destroying | Destroy |
 //! | Destroying | `Destroyed` | gone, and with the last slice the GPU is put back; or Creating again | Retire, Create |
 //! | any with an effect in progress | its failure, `Overdue` | Quarantined | (Unpublish) |

@@ -131,15 +131,24 @@ impl Transition {
         self.quarantine(id, QuarantineCause::TakeBackFailed, why)
     }
 
-    pub(super) fn scrubbed(&mut self, id: SliceId) -> Result<(), Rejected> {
+    pub(super) fn scrubbed(&mut self, id: SliceId, evidence: Option<&str>) -> Result<(), Rejected> {
         self.waits_for(id, |phase| *phase == Phase::Scrubbing)?;
         if self.get(id)?.fate == Fate::Destroy {
             return self.start_destroying(id);
         }
-        self.enter(id, Phase::Ready, NoteKind::SliceScrubbed, format!("{id} is reset and ready"))
+        let message = match evidence {
+            Some(evidence) => format!("{id} is clean and ready: {evidence}"),
+            None => format!("{id} is reset and ready"),
+        };
+        self.enter(id, Phase::Ready, NoteKind::SliceScrubbed, message)
     }
 
-    pub(super) fn no_reset(&mut self, id: SliceId, fresh: InstanceName) -> Result<(), Rejected> {
+    pub(super) fn no_reset(
+        &mut self,
+        id: SliceId,
+        fresh: InstanceName,
+        why: Option<&str>,
+    ) -> Result<(), Rejected> {
         self.waits_for(id, |phase| *phase == Phase::Scrubbing)?;
         let gpu = self.get(id)?.gpu;
         if self.state.uses(gpu, fresh) {
@@ -148,6 +157,11 @@ impl Transition {
         let slice = self.get(id)?;
         if slice.fate != Fate::Destroy {
             slice.fate = Fate::Recreate { name: fresh };
+        }
+        if let Some(why) = why {
+            let message = format!("{id} is not clean after its reset and has to be made anew: {why}");
+            let note = Note::slice(NoteKind::NotClean, slice, message);
+            self.notes.push(note);
         }
         self.start_destroying(id)
     }

@@ -105,7 +105,7 @@ fn a_whole_life() {
     assert_eq!((life.phase(1), &life.effects[..]), ("releasing", &["withdraw"][..]));
     life.on(Event::Withdrawn { slice: S1 });
     assert_eq!((life.phase(1), &life.effects[..]), ("scrubbing", &["reset"][..]));
-    life.on(Event::Scrubbed { slice: S1 });
+    life.on(Event::Scrubbed { slice: S1, evidence: None });
     assert_eq!(life.phase(1), "ready");
     life.on(Event::Destroy { slice: S1, leased: LeasedSlice::Refuse });
     assert_eq!((life.phase(1), &life.effects[..]), ("destroying", &["destroy"][..]));
@@ -127,7 +127,7 @@ fn a_slice_has_one_lease() {
 #[test]
 fn a_release_of_an_earlier_lease_is_refused() {
     let mut leased = Driven::leased();
-    leased.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1 });
+    leased.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1, evidence: None });
     leased.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
     leased.on(Event::HandedOver { slice: S1, handover: handover() });
     let stale = Event::Release { slice: S1, generation: Some(Generation(1)), cause: ReleaseCause::Asked };
@@ -142,7 +142,7 @@ fn a_device_that_is_held_stays_leased() {
     leased.on(Event::StillHeld { slice: S1, why: "held by qemu (pid 9)".into() });
     assert_eq!((leased.phase(1), leased.effects.len()), ("leased", 0));
     // The destruction that was asked for is off too.
-    leased.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1 });
+    leased.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1, evidence: None });
     assert_eq!(leased.phase(1), "ready");
 }
 
@@ -150,7 +150,7 @@ fn a_device_that_is_held_stays_leased() {
 fn destroy_with_release_ends_in_nothing() {
     let mut leased = Driven::leased();
     leased.on(Event::Destroy { slice: S1, leased: LeasedSlice::Release });
-    leased.on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1 });
+    leased.on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1, evidence: None });
     assert_eq!((leased.phase(1), &leased.effects[..]), ("destroying", &["destroy"][..]));
 }
 
@@ -191,7 +191,7 @@ fn an_owner_gets_all_slices_or_none() {
     request.on(Event::HandedOver { slice: S1, handover: handover() });
     request.on(Event::HandOverFailed { slice: S2, why: "no node".into() });
     assert_eq!([request.phase(1), request.phase(2)], ["releasing", "releasing"]);
-    request.on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1 });
+    request.on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1, evidence: None });
     assert_eq!(request.phase(1), "destroying");
 }
 
@@ -199,7 +199,7 @@ fn an_owner_gets_all_slices_or_none() {
 fn an_instance_without_reset_is_created_again() {
     let mut slice = Driven::leased();
     let fresh = InstanceName::Mdev(MdevUuid(Uuid::from_u128(7)));
-    slice.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::NoReset { slice: S1, fresh });
+    slice.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::NoReset { slice: S1, fresh, why: None });
     assert_eq!((slice.phase(1), &slice.effects[..]), ("destroying", &["destroy"][..]));
     slice.on(Event::Destroyed { slice: S1 });
     assert_eq!((slice.phase(1), &slice.effects[..]), ("creating", &["create"][..]));
@@ -212,7 +212,10 @@ fn only_an_operator_ends_a_quarantine() {
     slice.on(RELEASE).on(Event::Withdrawn { slice: S1 });
     slice.on(Event::Overdue { slice: S1, waiting_for: "the reset".into() });
     assert_eq!(slice.phase(1), "quarantined");
-    assert!(matches!(slice.refuse(Event::Scrubbed { slice: S1 }), Rejected::Unexpected { .. }));
+    assert!(matches!(
+        slice.refuse(Event::Scrubbed { slice: S1, evidence: None }),
+        Rejected::Unexpected { .. }
+    ));
     slice.on(Event::LateResult { slice: S1, result: "reset done".into() });
     slice.on(Event::GpuVanished { gpu: gpu(1) }).on(Event::GpuReturned { gpu: gpu(1) });
     assert_eq!(slice.phase(1), "quarantined");

@@ -67,7 +67,7 @@ fn the_example_names_every_key_at_its_default() {
     assert_eq!(settings.gpu.len(), 1);
     // Every key that the types know stands there: each is asked of serde, and looked for.
     let tables: Vec<_> = known_keys("");
-    assert_eq!(tables, ["daemon", "gpus", "gpu", "vfio", "cdi", "run", "timeouts"]);
+    assert_eq!(tables, ["daemon", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "timeouts"]);
     for table in tables {
         let header = if table == "gpu" { "gpu.\"0000:41:00.0\"" } else { &table };
         let part = uncommented.iter().skip_while(|line| **line != format!("[{header}]")).skip(1);
@@ -105,10 +105,15 @@ fn everything_can_be_set() {
         qemu = "/opt/qemu"
         kernel = "/boot/vmlinuz"
         memory = "2GiB"
+        [scrub]
+        reuse = "reset"
+        deadline = "5min"
         [timeouts]
         device = "2min"
         "#,
     );
+    let scrub = ScrubSettings { reuse: Reuse::Reset, deadline: Duration::from_secs(300) };
+    assert_eq!(settings.scrub, scrub);
     assert_eq!(settings.daemon.socket, Path::new("/run/other.sock"));
     assert_eq!(settings.daemon.state_dir, DaemonSettings::default().state_dir);
     assert_eq!(settings.gpus.include, ["1d0f:0001".parse().unwrap()]);

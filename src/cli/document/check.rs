@@ -1,8 +1,11 @@
-//! The verdict of `doctor`.
+//! The verdict of `doctor`, and of `verify` on one slice.
 
-use crate::cli::{
-    output::Document,
-    table::{Field, Grid, Kind, Tone},
+use crate::{
+    api,
+    cli::{
+        output::Document,
+        table::{Field, Grid, Kind, Tone},
+    },
 };
 use serde::Serialize;
 use vgpud_vmm::doctor;
@@ -41,6 +44,13 @@ impl Checks {
         Self { ready: checks.iter().all(|check| check.verdict != Verdict::Fail), checks }
     }
 
+    /// The checks of a slice, which is ready where all of them were made and none failed.
+    pub fn of_slice(answer: api::VerifySliceResponse) -> Self {
+        let checks: Vec<Check> = answer.checks.into_iter().map(Check::from).collect();
+        let passed = checks.iter().all(|check| check.verdict != Verdict::Fail);
+        Self { ready: passed && answer.unfinished.is_none(), checks }
+    }
+
     pub const fn is_ready(&self) -> bool {
         self.ready
     }
@@ -67,6 +77,20 @@ impl From<doctor::Check> for Check {
             doctor::Verdict::Skip { reason } => (Verdict::Skip, None, Some(reason)),
         };
         Self { name: check.name.to_string(), verdict, found: check.found, mend, skipped }
+    }
+}
+
+impl From<api::SliceCheck> for Check {
+    fn from(check: api::SliceCheck) -> Self {
+        let (verdict, skipped) = match check.outcome() {
+            api::CheckOutcome::Pass => (Verdict::Pass, None),
+            api::CheckOutcome::Fail => (Verdict::Fail, None),
+            api::CheckOutcome::Skip => (Verdict::Skip, Some(check.seen.clone())),
+            // What a newer vgpud says and this program does not know is not taken for good.
+            api::CheckOutcome::Unspecified => (Verdict::Warn, None),
+        };
+        let found = if skipped.is_some() { String::new() } else { check.seen };
+        Self { name: check.name, verdict, found, mend: check.mend, skipped }
     }
 }
 
@@ -122,6 +146,25 @@ groups       skipped  there is no IOMMU";
         assert_eq!(checks().text(), expected);
         assert_eq!(checks().summary(), "1 passed, 1 with a warning, 1 failed, 1 not checked");
         assert!(!checks().is_ready());
+    }
+
+    #[test]
+    fn a_slice_is_ready_where_all_checks_were_made_and_none_failed() {
+        let check = |outcome: api::CheckOutcome| api::SliceCheck {
+            name: "dma".to_owned(),
+            outcome: outcome.into(),
+            seen: "1 MiB mapped".to_owned(),
+            mend: None,
+        };
+        let of = |outcomes: &[api::CheckOutcome], unfinished: Option<&str>| {
+            let checks = outcomes.iter().map(|outcome| check(*outcome)).collect();
+            Checks::of_slice(api::VerifySliceResponse { checks, unfinished: unfinished.map(str::to_owned) })
+        };
+        use api::CheckOutcome::{Fail, Pass, Skip};
+        assert!(of(&[Pass, Skip], None).is_ready());
+        assert!(!of(&[Pass, Skip], Some("it hangs")).is_ready());
+        assert!(!of(&[Pass, Fail], None).is_ready());
+        assert_eq!(of(&[Pass, Skip], None).text().lines().count(), 3);
     }
 
     #[test]

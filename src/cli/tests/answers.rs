@@ -188,3 +188,22 @@ pub fn events() -> Vec<api::Event> {
         event(43, "gpu-changed", None, None, "0000:41:00.0 has 8 VFs now"),
     ]
 }
+
+/// A slice that passed what was checked, but for its reset.
+pub fn checks() -> api::VerifySliceResponse {
+    use api::CheckOutcome::{Fail, Pass, Skip};
+    let check = |name: &str, outcome: api::CheckOutcome, seen: &str, mend: Option<&str>| api::SliceCheck {
+        name: name.into(),
+        outcome: outcome.into(),
+        seen: seen.into(),
+        mend: mend.map(Into::into),
+    };
+    api::VerifySliceResponse {
+        checks: vec![
+            check("driver", Pass, "vfio-pci", None),
+            check("numa-node", Skip, "the firmware names none", None),
+            check("reset", Fail, "The kernel refused to complete the reset", Some("keep it out of use")),
+        ],
+        unfinished: None,
+    }
+}

@@ -274,6 +274,15 @@ impl Vgpud for Answering {
         Ok(Response::new(api::DestroySliceResponse {}))
     }
 
+    async fn verify_slice(
+        &self,
+        request: Request<api::VerifySliceRequest>,
+    ) -> Result<Response<api::VerifySliceResponse>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        Ok(Response::new(answers::checks()))
+    }
+
     async fn watch_events(
         &self,
         request: Request<api::WatchEventsRequest>,

@@ -25,6 +25,7 @@ async fn every_command_prints_what_its_golden_files_have() {
         ("show-gpu", &["show", "0000:41:00.0"]),
         ("lease", &["lease", "s18", "--owner", "team-c/job"]),
         ("release", &["release", "s17"]),
+        ("verify", &["verify", "s18", "--level", "full"]),
         ("destroy", &["destroy", "s18", "s19"]),
         ("events", &["events"]),
         ("events-after", &["events", "--after", "42"]),
@@ -52,8 +53,8 @@ async fn an_empty_host_is_told_as_such() {
 async fn the_help_texts_are_what_the_golden_files_have() {
     let nowhere = Canned::start(Mood::Empty);
     let commands = [
-        "gpus", "profiles", "create", "slices", "show", "lease", "release", "destroy", "run", "events",
-        "status", "doctor", "ledger",
+        "gpus", "profiles", "create", "slices", "show", "lease", "release", "verify", "destroy", "run",
+        "events", "status", "doctor", "ledger",
     ];
     let top = vgpuctl(nowhere.socket(), &["--help"]).await;
     assert_eq!((top.code, top.stderr.as_str()), (0, ""));

@@ -24,9 +24,12 @@ use vgpud_mdev::{InstanceName, MechanismKind, mechanism};
 
 impl Core {
     /// Why a command about this slice cannot be taken now.
-    fn obstacle(&self, slice: SliceId) -> Option<Failure> {
+    pub(super) fn obstacle(&self, slice: SliceId) -> Option<Failure> {
         if matches!(self.running, Running::Stopping { .. }) {
             return Some(Failure::stopping());
+        }
+        if self.verifying.contains(&slice) {
+            return Some(Failure::from(&Rejected::Busy { slice, phase: "being checked" }));
         }
         let gpu = self.state.slices.get(&slice)?.gpu;
         let running = self.workers.get(&gpu)?.stuck()?;

@@ -272,7 +272,14 @@ impl Core {
     /// Gives up effects that passed their deadline, and what waits behind them without having begun.
     pub(super) fn look_at_deadlines(&mut self) -> Result<GivenUp, ledger::Error> {
         let mut given_up = GivenUp::None;
-        let deadline = self.settings.borrow().timeouts.device;
+        let settings = Arc::clone(&self.settings.borrow());
+        let deadline = |effect: &Effect| match effect {
+            // These make the instance clean too, which has a deadline of its own.
+            Effect::Create { .. } | Effect::Reset { .. } => {
+                settings.timeouts.device + settings.scrub.deadline
+            }
+            _ => settings.timeouts.device,
+        };
         let gpus: Vec<PciAddress> = self.workers.keys().copied().collect();
         for gpu in gpus {
             let Some(worker) = self.workers.get_mut(&gpu) else { continue };
@@ -281,7 +288,7 @@ impl Core {
             let creations = worker.take_queued(|queued| matches!(queued.effect, Effect::Create { .. }));
             let waiting_for = intent.effect.to_string();
             let failure = Failure::stuck(&waiting_for);
-            tracing::error!(%gpu, effect = %intent.effect, "the kernel does not answer within {deadline:?}");
+            tracing::error!(%gpu, effect = %intent.effect, "the kernel does not answer within {:?}", deadline(&intent.effect));
             self.give_up(&intent, &waiting_for, &failure)?;
             for creation in creations {
                 let Some(slice) = creation.effect.slice() else { continue };
@@ -357,10 +364,12 @@ fn success(effect: &Effect, done: Done) -> Option<Event> {
             Event::HandedOver { slice: slice?, handover }
         }
         (Effect::Withdraw { .. }, Done::Withdrawn) => Event::Withdrawn { slice: slice? },
-        (Effect::Reset { .. }, Done::Reset) => Event::Scrubbed { slice: slice? },
-        (Effect::Reset { .. }, Done::ResetNotOffered) => {
+        (Effect::Reset { .. }, Done::Reset(evidence)) => {
+            Event::Scrubbed { slice: slice?, evidence: evidence.map(|evidence| evidence.to_string()) }
+        }
+        (Effect::Reset { .. }, Done::Unclean(evidence)) => {
             let fresh = InstanceName::Mdev(MdevUuid(uuid::Uuid::new_v4()));
-            Event::NoReset { slice: slice?, fresh }
+            Event::NoReset { slice: slice?, fresh, why: evidence.map(|evidence| evidence.to_string()) }
         }
         (Effect::Destroy { .. }, Done::Destroyed) => Event::Destroyed { slice: slice? },
         (Effect::Retire { gpu, .. }, Done::Retired) => Event::Retired { gpu: *gpu },

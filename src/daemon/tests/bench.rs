@@ -8,7 +8,7 @@ use crate::{
         message::Message,
         options::LogFormat,
     },
-    engine::{Effect, Retiring, SliceId, State, invariants},
+    engine::{Effect, Retiring, SliceId, State, Target, invariants},
 };
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
@@ -24,8 +24,13 @@ use tokio_stream::StreamExt;
 use tonic::transport::{Channel, Endpoint};
 use vgpud_config::{PciAddress, Settings};
 use vgpud_mdev::{
-    self as mdev, Host,
+    self as mdev, Host, InstanceName,
     fake::{FakeGpu, FakeHost, FakeMdevType, Machine},
+};
+use vgpud_vmm::{
+    device::process::{DeviceWork, Job, Preflight, ProcessError},
+    preflight::{Check, CheckName, Level, Outcome},
+    scrub::{self, Evidence, ResetEvidence, Stage, Verdict},
 };
 
 pub const SRIOV: &str = "0000:41:00.0";
@@ -49,8 +54,43 @@ pub struct Bench {
     pub host: Host,
     pub folder: TempDir,
     pub settings: Settings,
+    pub devices: Arc<FakeDevices>,
     daemon: Option<Daemon>,
     pub client: Option<VgpudClient<Channel>>,
+}
+
+/// Plays the processes that work on devices: a VF is clean after its reset, and a mediated device
+/// has none.
+#[derive(Debug, Default)]
+pub struct FakeDevices {
+    /// What a scrub comes to, where it is not clean.
+    pub unclean: Mutex<Option<Verdict>>,
+    /// At what a check hangs, where it does.
+    pub hangs: Mutex<Option<Stage>>,
+    /// Held by a test that wants checks to wait.
+    pub checking: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl DeviceWork for FakeDevices {
+    fn scrub(&self, job: &Job, _: Duration) -> Result<Evidence, ProcessError> {
+        let reset = match job.name {
+            InstanceName::Vf(_) => ResetEvidence::Done { methods: "flr".to_owned() },
+            InstanceName::Mdev(_) => ResetEvidence::NotOffered,
+        };
+        let bytes_checked = job.memory.unwrap_or_default();
+        let steps = vec![scrub::Step::ReadBack { bytes: bytes_checked }];
+        let (bytes_found, read_back_us, duration_us) = (0, 1, 1);
+        let verdict = self.unclean.lock().unwrap().clone().unwrap_or(Verdict::Clean);
+        Ok(Evidence { verdict, reset, steps, bytes_checked, bytes_found, read_back_us, duration_us })
+    }
+
+    fn preflight(&self, _: &Job, _: Duration) -> Preflight {
+        let _turn = self.checking.blocking_lock();
+        let check = Check { name: CheckName::Driver, outcome: Outcome::Pass { seen: "vfio-pci".to_owned() } };
+        let within = Duration::from_secs(1);
+        let late = self.hangs.lock().unwrap().map(|stage| ProcessError::Late { stage, within });
+        Preflight { checks: vec![check], ended: late.map_or(Ok(()), Err) }
+    }
 }
 
 /// What went wrong, as the client sees it.
@@ -75,7 +115,9 @@ impl Bench {
         let mut settings = Settings::default();
         settings.timeouts.release = Duration::from_millis(500);
         settings.timeouts.device = Duration::from_secs(10);
-        Self { fake, host, folder: TempDir::new().unwrap(), settings, daemon: None, client: None }
+        settings.scrub.deadline = Duration::ZERO;
+        let (folder, devices) = (TempDir::new().unwrap(), Arc::default());
+        Self { fake, host, folder, settings, devices, daemon: None, client: None }
     }
 
     pub async fn started(machine: &Machine) -> Self {
@@ -87,7 +129,7 @@ impl Bench {
     pub fn real_executor(&self) -> Arc<dyn Executor> {
         let (sender, settings) = watch::channel(Arc::new(self.settings.clone()));
         std::mem::forget(sender);
-        Arc::new(HostExecutor::new(self.host.clone(), settings))
+        Arc::new(HostExecutor::new(self.host.clone(), settings, Arc::clone(&self.devices) as _))
     }
 
     pub async fn start(&mut self, executor: Option<Arc<dyn Executor>>) {
@@ -100,6 +142,7 @@ impl Bench {
             check_config: false,
         };
         let (settings, host) = (self.settings.clone(), self.host.clone());
+        let executor = executor.or_else(|| Some(self.real_executor()));
         self.daemon = Some(Daemon::start_on(&options, settings, host, executor).await.unwrap());
         let path = self.socket();
         let connector = tower::service_fn(move |_| {
@@ -382,6 +425,10 @@ impl Executor for Gate {
         self.place.lock().unwrap().running -= 1;
         self.moved.notify_all();
         result
+    }
+
+    fn verify(&self, target: &Target, level: Level) -> Result<Preflight, EffectError> {
+        self.inner.verify(target, level)
     }
 
     fn look(&self, gpu: PciAddress) -> Result<Option<GpuSeen>, mdev::Error> {

@@ -7,7 +7,9 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
+use vgpud_config::Reuse;
 use vgpud_mdev::fake::{FakeGpu, FakeHost};
+use vgpud_vmm::scrub::{Stage, Verdict};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fewer_vfs_than_asked_is_said_and_undone() {
@@ -174,7 +176,9 @@ async fn a_stuck_kernel_blocks_neither_other_gpus_nor_the_api() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_reset_quarantines_with_the_reason() {
-    let bench = Bench::started(&machine()).await;
+    let mut bench = Bench::new(&machine());
+    bench.settings.scrub.reuse = Reuse::Reset;
+    bench.start(None).await;
     bench.create("vf-8", SRIOV, 1, Some("pod-a")).await.unwrap();
     bench.fake.fail("/reset", 0, Errno::ENOTTY);
     bench.release("s1").await.unwrap_err();
@@ -183,6 +187,102 @@ async fn a_failed_reset_quarantines_with_the_reason() {
     assert!(slices[0].quarantine_reason.as_ref().unwrap().contains("reset"), "{slices:?}");
     bench.destroy("s1").await.unwrap();
     bench.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_that_is_not_seen_to_be_clean_is_quarantined_with_the_evidence() {
+    let dirty = Verdict::Dirty { bar: 0, first_offset: 0x2000 };
+    let unchecked = Verdict::Unchecked { why: "it shows no memory".to_owned() };
+    for (verdict, told) in [(dirty, "0x2000 of BAR 0"), (unchecked, "it shows no memory")] {
+        let bench = Bench::started(&machine()).await;
+        bench.create("vf-8", SRIOV, 1, Some("pod-a")).await.unwrap();
+        bench.devices.unclean.lock().unwrap().replace(verdict);
+        assert_eq!(bench.release("s1").await.unwrap_err().reason, "NOT_CLEAN");
+        let slices = bench.slices().await;
+        assert_eq!(slices[0].phase(), api::Phase::Quarantined);
+        let why = slices[0].quarantine_reason.as_ref().unwrap();
+        assert!(why.contains(told) && why.contains("reuse"), "{why}");
+        bench.destroy("s1").await.unwrap();
+        bench.create("vf-8", SRIOV, 1, None).await.unwrap_err();
+        bench.check().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mediated_device_that_is_not_clean_is_made_anew_and_looked_at_again() {
+    let bench = Bench::started(&machine()).await;
+    bench.create("sim-small", MDEV, 1, Some("pod-a")).await.unwrap();
+    let unchecked = Verdict::Unchecked { why: "it shows no memory".to_owned() };
+    bench.devices.unclean.lock().unwrap().replace(unchecked);
+    bench.release("s1").await.unwrap_err();
+    let slices = bench.slices().await;
+    assert_eq!(slices[0].phase(), api::Phase::Quarantined);
+    assert!(slices[0].quarantine_reason.as_ref().unwrap().contains("it shows no memory"), "{slices:?}");
+    let kinds: Vec<_> = bench.events().await.into_iter().map(|event| event.kind).collect();
+    assert!(kinds.contains(&"not-clean".to_owned()), "{kinds:?}");
+    bench.destroy("s1").await.unwrap();
+    bench.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_seen_stands_in_the_event_of_the_scrub() {
+    let bench = Bench::started(&machine()).await;
+    bench.create("vf-8", SRIOV, 1, Some("pod-a")).await.unwrap();
+    bench.release("s1").await.unwrap();
+    let events = bench.events().await;
+    let scrubbed = events.iter().find(|event| event.kind == "slice-scrubbed").unwrap();
+    assert!(scrubbed.message.contains("bytes of its memory read zero after its reset (flr)"), "{scrubbed:?}");
+}
+
+fn to_verify(id: &str) -> api::VerifySliceRequest {
+    api::VerifySliceRequest { id: id.to_owned(), level: "full".to_owned() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_that_is_checked_takes_no_command_until_that_has_ended() {
+    let bench = Bench::started(&machine()).await;
+    bench.create("vf-8", SRIOV, 1, None).await.unwrap();
+    let turn = bench.devices.checking.lock().await;
+    let verify = || {
+        let mut client = bench.client();
+        tokio::spawn(async move { client.verify_slice(to_verify("s1")).await })
+    };
+    // Whichever comes second is refused, and the first ends only after our turn.
+    let (mut one, mut other) = (verify(), verify());
+    let (refused, first) = tokio::select! {
+        ended = &mut one => (ended, other),
+        ended = &mut other => (ended, one),
+    };
+    let refused = refused.unwrap().unwrap_err();
+    assert!(refused.message().contains("s1 is being checked just now"), "{refused}");
+    assert_eq!(bench.destroy("s1").await.unwrap_err().reason, "BUSY");
+    drop(turn);
+    let answer = first.await.unwrap().unwrap().into_inner();
+    assert_eq!((answer.checks.len(), answer.unfinished), (1, None));
+    bench.destroy("s1").await.unwrap();
+    bench.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leased_slice_is_not_checked_and_an_unknown_level_is_named() {
+    let bench = Bench::started(&machine()).await;
+    bench.create("vf-8", SRIOV, 1, Some("pod-a")).await.unwrap();
+    let refused = bench.client().verify_slice(to_verify("s1")).await.unwrap_err();
+    assert!(refused.message().contains("leased to pod-a"), "{refused}");
+    let deep = api::VerifySliceRequest { id: "s1".to_owned(), level: "deep".to_owned() };
+    let refused = bench.client().verify_slice(deep).await.unwrap_err();
+    assert!(refused.message().contains("sysfs, open or full"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_hangs_is_told_and_takes_the_slice_out_of_use() {
+    let bench = Bench::started(&machine()).await;
+    bench.create("vf-8", SRIOV, 1, None).await.unwrap();
+    bench.devices.hangs.lock().unwrap().replace(Stage::Reset);
+    let answer = bench.client().verify_slice(to_verify("s1")).await.unwrap().into_inner();
+    assert!(answer.unfinished.unwrap().contains("the device's reset"));
+    assert_eq!(answer.checks.len(), 1);
+    assert_eq!(bench.phases().await["s1"], api::Phase::Quarantined);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,7 +56,7 @@ fn an_interrupted_effect_is_resumed() {
     assert_eq!(resume(&driven.state), "withdraw");
     driven.on(Event::Withdrawn { slice: S1 });
     assert_eq!(resume(&driven.state), "reset");
-    driven.on(Event::Scrubbed { slice: S1 });
+    driven.on(Event::Scrubbed { slice: S1, evidence: None });
     driven.on(Event::Destroy { slice: S1, leased: crate::engine::LeasedSlice::Refuse });
     assert_eq!(resume(&driven.state), "destroy");
     driven.on(Event::Destroyed { slice: S1 });

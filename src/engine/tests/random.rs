@@ -46,8 +46,8 @@ fn outcome() -> impl Strategy<Value = Event> {
         3 => id().prop_map(|slice| Event::Withdrawn { slice }),
         1 => id().prop_map(|slice| Event::StillHeld { slice, why: why() }),
         1 => id().prop_map(|slice| Event::WithdrawFailed { slice, why: why() }),
-        3 => id().prop_map(|slice| Event::Scrubbed { slice }),
-        1 => (id(), fresh()).prop_map(|(slice, fresh)| Event::NoReset { slice, fresh }),
+        3 => id().prop_map(|slice| Event::Scrubbed { slice, evidence: None }),
+        1 => (id(), fresh()).prop_map(|(slice, fresh)| Event::NoReset { slice, fresh, why: None }),
         1 => id().prop_map(|slice| Event::ScrubFailed { slice, why: why() }),
         3 => id().prop_map(|slice| Event::Destroyed { slice }),
         1 => id().prop_map(|slice| Event::DestroyFailed { slice, why: why() }),
@@ -119,7 +119,7 @@ fn ending(slice: SliceId) -> Vec<Event> {
         Event::HandedOver { slice, handover: handover() },
         Event::Destroy { slice, leased: LeasedSlice::Release },
         Event::Withdrawn { slice },
-        Event::Scrubbed { slice },
+        Event::Scrubbed { slice, evidence: None },
         Event::Destroyed { slice },
     ]
 }

@@ -201,7 +201,7 @@ impl Books {
             account.promise = None;
         }
         match event {
-            Event::NoReset { slice, fresh } if *slice == id && slice.number() > 0 => {
+            Event::NoReset { slice, fresh, .. } if *slice == id && slice.number() > 0 => {
                 account.next = Some(*fresh);
             }
             Event::Destroyed { slice } | Event::Rebooted { slice, .. } if *slice == id => {

@@ -304,11 +304,11 @@ impl Drive {
             (Effect::Withdraw { target }, Came::Done) => Event::Withdrawn { slice: target.slice },
             (Effect::Withdraw { target }, Came::Held) => Event::StillHeld { slice: target.slice, why },
             (Effect::Withdraw { target }, _) => Event::WithdrawFailed { slice: target.slice, why },
-            (Effect::Reset { target }, Came::Done) => Event::Scrubbed { slice: target.slice },
+            (Effect::Reset { target }, Came::Done) => Event::Scrubbed { slice: target.slice, evidence: None },
             (Effect::Reset { target }, Came::NoReset) => {
                 self.names += 1;
                 let fresh = InstanceName::Mdev(MdevUuid(Uuid::from_u128(self.names)));
-                Event::NoReset { slice: target.slice, fresh }
+                Event::NoReset { slice: target.slice, fresh, why: None }
             }
             (Effect::Reset { target }, _) => Event::ScrubFailed { slice: target.slice, why },
             (Effect::Destroy { target }, Came::Done) => Event::Destroyed { slice: target.slice },

@@ -1,0 +1,75 @@
+//! Checking a ready slice, beside everything else: a check is no effect, for it leaves nothing behind.
+//! The slice takes no command until it has ended.
+
+use super::{Cause, Core};
+use crate::{
+    daemon::{
+        executor::EffectError,
+        message::{Message, Reply},
+    },
+    engine::{Event, Phase, Rejected, SliceId, Target},
+    failure::Failure,
+    ledger,
+};
+use std::sync::Arc;
+use vgpud_vmm::{
+    device::process::{Preflight, ProcessError},
+    preflight::Level,
+};
+
+impl Core {
+    pub(super) fn verify(&mut self, slice: SliceId, level: Level, reply: Reply<Preflight>) {
+        let target = match self.may_be_verified(slice) {
+            Ok(target) => target,
+            Err(failure) => {
+                // The client may have gone.
+                let _ = reply.send(Err(failure));
+                return;
+            }
+        };
+        self.verifying.insert(slice);
+        let (executor, reports) = (Arc::clone(&self.executor), self.sender.clone());
+        tokio::task::spawn_blocking(move || {
+            let result = Box::new(executor.verify(&target, level));
+            let _ = reports.send(Message::Verified { slice, result, reply });
+        });
+    }
+
+    fn may_be_verified(&self, slice: SliceId) -> Result<Target, Failure> {
+        if let Some(failure) = self.obstacle(slice) {
+            return Err(failure);
+        }
+        let found = self.state.slices.get(&slice);
+        let found = found.ok_or_else(|| Failure::from(&Rejected::NoSuchSlice(slice)))?;
+        match &found.phase {
+            Phase::Ready if found.tie.is_none() => Ok(Target::of(found)),
+            Phase::Leased { lease } | Phase::Releasing { lease } => {
+                Err(Failure::from(&Rejected::Leased { slice, owner: lease.owner.clone() }))
+            }
+            Phase::Quarantined { why } => {
+                Err(Failure::from(&Rejected::Quarantined { slice, evidence: why.evidence.clone() }))
+            }
+            Phase::Ready | Phase::Planned | Phase::Creating | Phase::Scrubbing | Phase::Destroying => {
+                Err(Failure::from(&Rejected::Busy { slice, phase: found.phase.word() }))
+            }
+        }
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        slice: SliceId,
+        result: Result<Preflight, EffectError>,
+        reply: Reply<Preflight>,
+    ) -> Result<(), ledger::Error> {
+        self.verifying.remove(&slice);
+        // A process that did not end holds the device until the kernel lets it go.
+        if let Ok(Preflight { ended: Err(late @ ProcessError::Late { .. }), .. }) = &result {
+            let why = format!("the checks did not come to their end: {late}");
+            if let Err(rejected) = self.apply(Event::Contradiction { slice, why }, Cause::default())? {
+                tracing::warn!(%slice, "{rejected}");
+            }
+        }
+        let _ = reply.send(result.map_err(|error| Failure::from(&error)));
+        Ok(())
+    }
+}

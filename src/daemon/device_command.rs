@@ -1,0 +1,90 @@
+//! `vgpud device …`: work on one device in a process of its own, which the daemon starts.
+
+use clap::{Args, Subcommand, ValueEnum};
+use std::{io, path::PathBuf};
+use vgpud_config::NodeKind;
+use vgpud_mdev::{Host, InstanceName, MdevUuid, PciAddress, VfIndex};
+use vgpud_vmm::{
+    device::process::{self, Form, Job, Task},
+    preflight::Level,
+};
+
+/// Works on the device of one slice that nobody holds, and ends.
+#[derive(Clone, Debug, Args)]
+pub struct DeviceCommand {
+    #[command(subcommand)]
+    task: DeviceTask,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum DeviceTask {
+    /// Resets it, and makes sure that its memory holds nothing any more
+    Scrub(Place),
+    /// Checks whether it would work in a VM
+    Preflight {
+        #[command(flatten)]
+        place: Place,
+        /// How deep to look: sysfs, open or full
+        #[arg(long, default_value_t)]
+        level: Level,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+struct Place {
+    /// Its GPU
+    #[arg(long, value_name = "ADDRESS")]
+    gpu: PciAddress,
+    /// The number of the virtual function
+    #[arg(long, value_name = "NUMBER", required_unless_present = "mdev", conflicts_with = "mdev")]
+    vf: Option<u16>,
+    /// The UUID of the mediated device
+    #[arg(long, value_name = "UUID")]
+    mdev: Option<MdevUuid>,
+    /// The VFIO node to open it by
+    #[arg(long, value_enum, default_value_t = NodeChoice::Auto)]
+    node: NodeChoice,
+    /// Bytes of device memory that its owner had
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<u64>,
+    /// Folder to take for the host's root
+    #[arg(long, value_name = "FOLDER")]
+    root: Option<PathBuf>,
+    /// Report in JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum NodeChoice {
+    Auto,
+    Group,
+    Cdev,
+}
+
+impl DeviceCommand {
+    /// Does the work and reports on standard output.
+    ///
+    /// # Errors
+    /// Where nobody takes the report.
+    pub fn run(&self) -> io::Result<()> {
+        let (task, place) = match &self.task {
+            DeviceTask::Scrub(place) => (Task::Scrub, place),
+            DeviceTask::Preflight { place, level } => (Task::Preflight(*level), place),
+        };
+        let name = match place.mdev {
+            Some(uuid) => InstanceName::Mdev(uuid),
+            None => InstanceName::Vf(VfIndex(place.vf.unwrap_or_default())),
+        };
+        let node = match place.node {
+            NodeChoice::Auto => NodeKind::Auto,
+            NodeChoice::Group => NodeKind::Group,
+            NodeChoice::Cdev => NodeKind::Cdev,
+        };
+        let job = Job { task, gpu: place.gpu, name, node, memory: place.memory };
+        let host = place.root.as_ref().map_or_else(Host::default, Host::new);
+        process::end_with_parent()?;
+        let form = if place.json { Form::Json } else { Form::Text };
+        process::serve(&host, &job, form, &mut io::stdout().lock())
+    }
+}
