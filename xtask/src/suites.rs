@@ -34,6 +34,8 @@ pub fn all() -> Vec<Suite> {
         Suite::new("micro_vm", debian().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("micro_vm", cdev().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("daemon", debian().gpus(["mi300x", "simmdev"]), 15),
+        Suite::new("scrub", debian().gpus(["sim", "flex170", "simmdev"]), 15),
+        Suite::new("scrub", cdev().gpus(["sim", "flex170", "simmdev"]), 15),
         Suite::new("trouble", debian().gpus(["mi300x", "sim", "simmdev", "rtx5070", "b580"]), 15),
         Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
         Suite::new("isolation", without_acs(debian()), 10),
