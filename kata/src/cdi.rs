@@ -139,13 +139,12 @@ impl CdiFolder {
         };
         for file in [&name.whole, &name.part] {
             match unlinkat(&dir, file.as_str(), UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
+                Ok(()) => tracing::info!(file, "CDI file removed"),
+                Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(failed(errno)),
             }
         }
-        fsync(&dir).map_err(failed)?;
-        tracing::info!(device, "CDI device withdrawn");
-        Ok(())
+        fsync(&dir).map_err(failed)
     }
 
     /// The devices that vgpud has made visible, in order of name. Files of others are left out.

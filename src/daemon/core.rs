@@ -58,9 +58,13 @@ struct Current {
     held: Option<(Instant, Failure)>,
 }
 
-/// Whether commands are taken.
+/// Whether effects are begun and commands are taken.
 #[derive(Debug)]
 enum Running {
+    /// The ledger is being compared with the host. No effect begins before the ledger knows the boot
+    /// that it was compared in: an effect's own work, seen after a crash, would be taken for somebody
+    /// else's.
+    Reconciling,
     Yes,
     Stopping {
         by: Instant,
@@ -174,7 +178,7 @@ impl Core {
             snapshot: publisher,
             last_sequence: 0,
             started,
-            running: Running::Yes,
+            running: Running::Reconciling,
         };
         (core, handle)
     }
@@ -200,7 +204,7 @@ impl Core {
                 return Err(error);
             }
             match self.running {
-                Running::Yes => {}
+                Running::Yes | Running::Reconciling => {}
                 #[cfg(test)]
                 Running::Crashed => return Ok(()),
                 Running::Stopping { .. } if self.may_stop() => return self.stop(),

@@ -165,6 +165,8 @@ impl HostExecutor {
         }
         let cutter = mechanism(target.mechanism);
         let instance = cutter.create(&self.host, target.gpu, profile, target.name)?;
+        // What could never be handed over is refused now, before VFIO says so without names.
+        isolation::check_group(&self.host, &instance)?;
         // A spare VF may have had a tenant: it is made clean before its first lease too.
         match self.make_clean(target, &instance)? {
             Cleaned::Clean(evidence) => {

@@ -82,8 +82,8 @@ impl Core {
 
     /// Gives a worker its next effect. A daemon that stops begins nothing new: the phases of the
     /// slices say what is left to do.
-    fn advance(&mut self, gpu: PciAddress) -> Result<(), ledger::Error> {
-        if matches!(self.running, Running::Stopping { .. }) {
+    pub(super) fn advance(&mut self, gpu: PciAddress) -> Result<(), ledger::Error> {
+        if matches!(self.running, Running::Stopping { .. } | Running::Reconciling) {
             return Ok(());
         }
         let Some(worker) = self.workers.get_mut(&gpu) else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! What the host shows: at the start, and whenever the kernel says that something changed.
 
-use super::{Cause, Core};
+use super::{Cause, Core, Running};
 use crate::{
     daemon::{executor::GpuSeen, holder::Watched, message::Message, worker::Worker},
     engine::{
@@ -91,6 +91,10 @@ impl Core {
             tracing::info!(%gpu, instance = %name, "in use by somebody else; left alone");
         }
         self.ledger.set_boot_id(&boot)?;
+        self.running = Running::Yes;
+        for gpu in self.workers.keys().copied().collect::<Vec<_>>() {
+            self.advance(gpu)?;
+        }
         let text = format!("vgpud {} has started", env!("CARGO_PKG_VERSION"));
         self.record(vec![Note::daemon(NoteKind::DaemonStarted, text)], vec![])?;
         self.publish();
