@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * gpu: what a tenant of the lab does with its slice, inside the micro-VM. Commands run in the order
- * given, each on every GPU of the VM (any PCI function that is not a bridge):
+ * given, each on every GPU of the VM (a PCI function of a display or processing accelerator class):
  *
  *   list          one line a GPU: address, vendor:device, class, bytes of VRAM
  *   read          the first printable text in VRAM, and how many of its pages are not zero
@@ -32,7 +32,8 @@
 #define MAX_TEXT 256
 #define BARS 6
 #define RESOURCE_MEM 0x200
-#define CLASS_BRIDGE 0x06
+#define CLASS_DISPLAY 0x03
+#define CLASS_ACCELERATOR 0x12
 #define EXIT_PORT 0x501
 
 struct gpu {
@@ -107,7 +108,7 @@ static void find_gpus(void)
 		memcpy(gpu->address, entry->d_name, sizeof(gpu->address));
 		gpu->address[NAME_MAX] = 0;
 		gpu->class = read_hex(gpu->address, "class");
-		if (gpu->class >> 16 == CLASS_BRIDGE)
+		if (gpu->class >> 16 != CLASS_DISPLAY && gpu->class >> 16 != CLASS_ACCELERATOR)
 			continue;
 		gpu->vendor = read_hex(gpu->address, "vendor");
 		gpu->device = read_hex(gpu->address, "device");
