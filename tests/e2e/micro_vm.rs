@@ -60,17 +60,18 @@ fn a_guest_uses_its_slice_and_the_next_one_finds_it_clean() {
     assert_nothing_left(&daemon);
 }
 
-/// The board for guests whose drivers insist on a PC.
+/// The board for guests whose drivers insist on a PC. Without an exit code: port I/O of a program faults
+/// in such a guest while the lab host itself is emulated, so `gpu exit` cannot be used.
 #[test]
 fn a_guest_on_q35_uses_its_slice_too() {
     let daemon = Daemon::start();
     let slices = a_vf_and_an_mdev(&daemon);
-    let vms =
-        slices.each_ref().map(|id| daemon.run(&format!("{id} --machine q35 -- gpu list write mine exit 3")));
+    let vms = slices.each_ref().map(|id| daemon.run(&format!("{id} --machine q35 -- gpu list write mine")));
     for vm in vms {
         let output = vm.wait();
-        assert_eq!(output.code, 3, "{output:#?}");
+        assert_eq!(output.code, 0, "{output:#?}");
         assert_eq!(output.stdout.matches(" vram 16777216").count(), 1, "{output:#?}");
+        assert!(output.stdout.contains("wrote mine: 0 of 4096 pages differ"), "{output:#?}");
     }
     daemon.ok(&format!("destroy {}", slices.join(" ")));
     assert_nothing_left(&daemon);
