@@ -2,9 +2,9 @@
 
 use super::{
     create::CreateArgs, destroy::DestroyArgs, doctor::DoctorArgs, events::EventsArgs, exit, exit::Exit,
-    generate::GenerateArgs, gpus::GpusArgs, lease::LeaseArgs, ledger::LedgerArgs, profiles::ProfilesArgs,
-    release::ReleaseArgs, run::RunArgs, show::ShowArgs, slices::SlicesArgs, status::StatusArgs,
-    verify::VerifyArgs,
+    generate::GenerateArgs, gpus::GpusArgs, history::HistoryArgs, lease::LeaseArgs, ledger::LedgerArgs,
+    profiles::ProfilesArgs, quarantine::QuarantineArgs, release::ReleaseArgs, run::RunArgs, show::ShowArgs,
+    slices::SlicesArgs, status::StatusArgs, verify::VerifyArgs,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -67,6 +67,8 @@ pub enum Command {
     Destroy(DestroyArgs),
     Run(RunArgs),
     Events(EventsArgs),
+    History(HistoryArgs),
+    Quarantine(QuarantineArgs),
     Status(StatusArgs),
     Doctor(DoctorArgs),
     Ledger(LedgerArgs),
@@ -90,6 +92,8 @@ impl Command {
             | Self::Verify(_)
             | Self::Destroy(_)
             | Self::Events(_)
+            | Self::History(_)
+            | Self::Quarantine(_)
             | Self::Status(_)
             | Self::Doctor(_)
             | Self::Ledger(_)

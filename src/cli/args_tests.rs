@@ -50,6 +50,7 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("vgpuctl create vf-8 --count 0", "1.."),
         ("vgpuctl gpus 41:00", "0000:41:00.0"),
         ("vgpuctl lease s1 --owner a,b", "A-Z"),
+        ("vgpuctl history --since yesterday", "2026-11-24"),
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.kind(), ErrorKind::ValueValidation, "{line}");

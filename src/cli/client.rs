@@ -126,6 +126,22 @@ impl Client {
         within("check a slice", self.act, stub.verify_slice(request)).await.map(Response::into_inner)
     }
 
+    pub async fn history(&self, request: api::ListHistoryRequest) -> Result<api::ListHistoryResponse, Error> {
+        let mut stub = self.stub.clone();
+        within("tell its history", READ, stub.list_history(request)).await.map(Response::into_inner)
+    }
+
+    pub async fn quarantine(&self) -> Result<Vec<api::QuarantinedSlice>, Error> {
+        let mut stub = self.stub.clone();
+        let asked = stub.list_quarantine(api::ListQuarantineRequest {});
+        Ok(within("list the quarantined slices", READ, asked).await?.into_inner().slices)
+    }
+
+    pub async fn clear(&self, request: api::ClearQuarantineRequest) -> Result<api::Slice, Error> {
+        let mut stub = self.stub.clone();
+        within("clear a quarantine", self.act, stub.clear_quarantine(request)).await.map(Response::into_inner)
+    }
+
     pub async fn events(&self, request: api::WatchEventsRequest) -> Result<Answers<api::Event>, Error> {
         let (mut stub, asked) = (self.stub.clone(), "tell its events");
         let waited = (!request.follow).then_some(READ);

@@ -17,12 +17,14 @@ mod events;
 mod exit;
 mod generate;
 mod gpus;
+mod history;
 mod lease;
 mod ledger;
 mod nearest;
 mod output;
 mod profiles;
 mod progress;
+mod quarantine;
 mod release;
 mod run;
 mod session;
@@ -81,6 +83,8 @@ async fn execute(cli: Cli) -> Result<Exit, Error> {
         Command::Release(args) => release::execute(&session, &args).await,
         Command::Verify(args) => verify::execute(&session, &args).await,
         Command::Destroy(args) => destroy::execute(&session, &args).await,
+        Command::History(args) => history::execute(&session, &args).await,
+        Command::Quarantine(args) => quarantine::execute(&session, &args).await,
         Command::Events(args) => events::execute(&session, &args).await,
         Command::Ledger(args) => ledger::execute(&session, &args),
         Command::Doctor(args) => doctor::execute(&session, args),

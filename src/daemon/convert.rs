@@ -1,7 +1,9 @@
 //! The daemon's types as the API shows them.
 
 use super::{
+    core::PAGE,
     executor::{EffectError, GpuSeen},
+    message::OutOfUse,
     snapshot::Snapshot,
 };
 use crate::{
@@ -11,13 +13,14 @@ use crate::{
         placement::{Consideration, Placement, Verdict},
     },
     failure::Failure,
-    ledger::AuditEntry,
+    ledger::{AuditEntry, PastLease, PastScrub},
 };
 use vgpud_config::{ComputeShare, Memory};
 use vgpud_mdev::{InstanceName, Profile, mechanisms};
 use vgpud_vmm::{
     device::process::Preflight,
     preflight::{Check, Outcome},
+    scrub::{self, Evidence, ResetEvidence},
 };
 
 const fn phase(phase: &Phase) -> api::Phase {
@@ -154,6 +157,88 @@ pub fn event(entry: AuditEntry) -> api::Event {
         owner: entry.owner,
         message: entry.message,
     }
+}
+
+/// A page of the history; a full one has more behind it.
+#[must_use]
+pub fn history(page: Vec<PastLease>) -> api::ListHistoryResponse {
+    let is_full = u32::try_from(page.len()).is_ok_and(|length| length >= PAGE);
+    let more = page.last().filter(|_| is_full).map(|last| api::HistoryPosition {
+        from_unix_ms: last.position.from.0,
+        slice: last.position.slice.to_string(),
+        generation: last.position.generation.0,
+    });
+    api::ListHistoryResponse { leases: page.into_iter().map(past_lease).collect(), more }
+}
+
+fn past_lease(lease: PastLease) -> api::PastLease {
+    let (vf_index, mdev_uuid) = match lease.instance {
+        Some(InstanceName::Vf(index)) => (Some(u32::from(index.0)), None),
+        Some(InstanceName::Mdev(uuid)) => (None, Some(uuid.to_string())),
+        None => (None, None),
+    };
+    api::PastLease {
+        slice: lease.position.slice.to_string(),
+        generation: lease.position.generation.0,
+        gpu: lease.gpu,
+        owner: lease.owner,
+        address: lease.address,
+        vf_index,
+        mdev_uuid,
+        from_unix_ms: lease.position.from.0,
+        to_unix_ms: lease.ended.as_ref().map(|ended| ended.at.0),
+        ended: lease.ended.map(|ended| ended.how.word().to_owned()),
+        scrubs: lease.scrubs.into_iter().map(scrub).collect(),
+    }
+}
+
+fn scrub(past: PastScrub) -> api::Scrub {
+    let PastScrub { scrub, at } = past;
+    api::Scrub {
+        at_unix_ms: at.0,
+        work: scrub.work.word().to_owned(),
+        result: scrub.result.word().to_owned(),
+        why: scrub.why,
+        evidence: scrub.evidence.map(|evidence| api::ScrubEvidence {
+            verdict: match &evidence.verdict {
+                scrub::Verdict::Clean => "clean",
+                scrub::Verdict::CleanedByOverwrite => "cleaned-by-overwrite",
+                scrub::Verdict::Dirty { .. } => "dirty",
+                scrub::Verdict::Unchecked { .. } => "unchecked",
+            }
+            .to_owned(),
+            method: method(&evidence),
+            bytes_checked: evidence.bytes_checked,
+            bytes_found: evidence.bytes_found,
+            duration_us: evidence.duration_us,
+        }),
+    }
+}
+
+/// What was done to the device, in order, in words.
+fn method(evidence: &Evidence) -> Vec<String> {
+    let word = |step: &scrub::Step| match (step, &evidence.reset) {
+        (scrub::Step::Reset, ResetEvidence::Done { methods }) if !methods.is_empty() => {
+            format!("reset ({methods})")
+        }
+        (scrub::Step::Reset, _) => "reset".to_owned(),
+        (scrub::Step::ReadBack { .. }, _) => "read back".to_owned(),
+        (scrub::Step::Overwrite { .. }, _) => "overwrite".to_owned(),
+    };
+    evidence.steps.iter().map(word).collect()
+}
+
+/// A slice out of use; none where it has left its quarantine meanwhile.
+#[must_use]
+pub fn quarantined(found: OutOfUse, now: &Snapshot) -> Option<api::QuarantinedSlice> {
+    let of = now.state.slices.get(&found.slice)?;
+    let Phase::Quarantined { why } = &of.phase else { return None };
+    Some(api::QuarantinedSlice {
+        slice: Some(slice(of, now)),
+        cause: why.cause.word().to_owned(),
+        since_unix_ms: found.since.map(|since| since.0),
+        scrub: found.scrub.map(scrub),
+    })
 }
 
 /// The checks of one slice.

@@ -7,13 +7,16 @@
 //!
 //! A failed write to the ledger ends the task: what is in memory is then no longer what is on disk.
 
+mod clear;
 mod commands;
 mod effects;
 mod host;
+mod questions;
 mod verify;
 mod waiter;
 
 pub use host::GATHERING;
+pub use questions::PAGE;
 
 use super::{
     executor::{Executor, GpuSeen},
@@ -24,7 +27,7 @@ use super::{
 use crate::{
     engine::{Effect, Event, Generation, Note, Rejected, SliceId, State, Transition, UnixMillis, step},
     failure::Failure,
-    ledger::{self, Change, Intent, IntentId, Ledger, Outcome},
+    ledger::{self, Change, Intent, IntentId, Ledger, Outcome, Scrub},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -79,6 +82,8 @@ enum Running {
 struct Cause {
     outcome: Option<(IntentId, Outcome)>,
     failure: Option<Failure>,
+    /// How the slice was made clean, or why not.
+    scrub: Option<Scrub>,
 }
 
 #[derive(Debug)]
@@ -92,7 +97,7 @@ pub struct Core {
     inbox: mpsc::UnboundedReceiver<Message>,
     gpus: BTreeMap<PciAddress, GpuSeen>,
     vanished: BTreeSet<PciAddress>,
-    /// Slices whose effect may have begun before this daemon started.
+    /// Slices whose effect may have begun before this daemon started, or before their quarantine.
     resumed: BTreeSet<SliceId>,
     /// Grows with each beginning and end of an effect: a reading of the host that overlaps with one
     /// is not believed for that GPU.
@@ -222,10 +227,8 @@ impl Core {
 
     /// Takes one message, and then tells what has become of it: nobody sees a change half applied.
     fn handle(&mut self, message: Message) -> Result<(), ledger::Error> {
-        if let Message::Command(Command::Audit { after, reply }) = message {
-            let page = self.ledger.audit(after, 256).map_err(|error| Failure::from(&error));
-            // A client that asked and went away.
-            let _ = reply.send(page);
+        if let Message::Command(Command::Tell(question)) = message {
+            self.tell(question);
             return Ok(());
         }
         self.take(message)?;
@@ -266,8 +269,13 @@ impl Core {
                 return Ok(Err(rejected));
             }
         };
-        let change =
-            Change { before: &self.state, transition: &transition, outcome: cause.outcome, at: now() };
+        let change = Change {
+            before: &self.state,
+            transition: &transition,
+            outcome: cause.outcome,
+            scrub: cause.scrub.as_ref(),
+            at: now(),
+        };
         let (intents, entries) = self.ledger.commit(&change)?;
         for entry in &entries {
             tracing::info!(
@@ -297,7 +305,8 @@ impl Core {
     /// Records notes and effects that change no state.
     fn record(&mut self, notes: Vec<Note>, effects: Vec<Effect>) -> Result<(), ledger::Error> {
         let transition = Transition { state: self.state.clone(), effects, notes };
-        let change = Change { before: &self.state, transition: &transition, outcome: None, at: now() };
+        let change =
+            Change { before: &self.state, transition: &transition, outcome: None, scrub: None, at: now() };
         let (intents, entries) = self.ledger.commit(&change)?;
         for entry in &entries {
             tracing::info!(kind = entry.kind, gpu = entry.gpu, "{}", entry.message);
@@ -395,7 +404,11 @@ impl Core {
                 self.verify(slice, level, reply);
                 Ok(())
             }
-            Command::Audit { .. } => Ok(()),
+            Command::Clear { slice, reply } => self.clear(slice, reply),
+            Command::Tell(question) => {
+                self.tell(question);
+                Ok(())
+            }
             Command::Refresh { reply } => {
                 self.read_for(reply);
                 Ok(())

@@ -25,7 +25,8 @@ use vgpud_vmm::{
 /// What an effect came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    Created,
+    /// Made, and made clean: read back where the settings ask for it.
+    Created(Option<Evidence>),
     HandedOver(Handover),
     Withdrawn,
     /// Reset, and where the settings ask for it read back.
@@ -170,13 +171,13 @@ impl HostExecutor {
         // A spare VF may have had a tenant: it is made clean before its first lease too.
         match self.make_clean(target, &instance)? {
             Cleaned::Clean(evidence) => {
-                let evidence = evidence.map(|evidence| evidence.to_string());
-                tracing::info!(%target, evidence, "created clean");
-                Ok(Done::Created)
+                let sentence = evidence.as_ref().map(ToString::to_string);
+                tracing::info!(%target, evidence = sentence, "created clean");
+                Ok(Done::Created(evidence))
             }
             // Made anew, it is as clean as its driver makes it.
-            Cleaned::NoReset(None) => Ok(Done::Created),
-            Cleaned::NoReset(Some(evidence)) if evidence.is_clean() => Ok(Done::Created),
+            Cleaned::NoReset(None) => Ok(Done::Created(None)),
+            Cleaned::NoReset(Some(evidence)) if evidence.is_clean() => Ok(Done::Created(Some(evidence))),
             Cleaned::NoReset(Some(evidence)) | Cleaned::Dirty(evidence) => {
                 Err(EffectError::NotClean { target: *target, evidence: Box::new(evidence) })
             }
@@ -234,7 +235,7 @@ impl HostExecutor {
         let node = node::choose(&self.host, &instance.nodes, self.settings().vfio.node)?;
         node::grant(&self.host, &node, 0, 0)?;
         let cdi_device = cdi.publish(device, node.path())?;
-        Ok(Handover { node: node.path().to_owned(), cdi_device })
+        Ok(Handover { node: node.path().to_owned(), cdi_device, address: instance.address })
     }
 
     fn withdraw(&self, target: &Target) -> Result<Done, EffectError> {

@@ -6,9 +6,9 @@ use super::{
     worker::Finished,
 };
 use crate::{
-    engine::{Generation, LeasedSlice, SliceId, placement},
+    engine::{Generation, LeasedSlice, SliceId, UnixMillis, placement},
     failure::Failure,
-    ledger::{AuditEntry, Intent},
+    ledger::{AuditEntry, HistoryFilter, Intent, PastLease, PastScrub},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
@@ -44,10 +44,12 @@ pub enum Command {
         level: Level,
         reply: Reply<Preflight>,
     },
-    Audit {
-        after: u64,
-        reply: Reply<Vec<AuditEntry>>,
+    /// Makes a quarantined slice clean for use again.
+    Clear {
+        slice: SliceId,
+        reply: Reply<SliceId>,
     },
+    Tell(Question),
     /// Reads the host again and answers when that is done.
     Refresh {
         reply: oneshot::Sender<()>,
@@ -56,6 +58,23 @@ pub enum Command {
     Stop {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// What is on record.
+#[derive(Debug)]
+pub enum Question {
+    Audit { after: u64, reply: Reply<Vec<AuditEntry>> },
+    History { filter: HistoryFilter, reply: Reply<Vec<PastLease>> },
+    Quarantine { reply: Reply<Vec<OutOfUse>> },
+}
+
+/// A quarantined slice on record.
+#[derive(Clone, Debug)]
+pub struct OutOfUse {
+    pub slice: SliceId,
+    pub since: Option<UnixMillis>,
+    /// The last scrub since its last lease.
+    pub scrub: Option<PastScrub>,
 }
 
 /// A request for slices.

@@ -2,7 +2,8 @@
 
 use crate::{
     api,
-    engine::{SliceId, SliceIdError, placement},
+    engine::{Generation, SliceId, SliceIdError, UnixMillis, placement},
+    ledger::{HistoryFilter, HistoryPosition},
 };
 use vgpud_config::{ComputeShare, Memory, NameError, PciAddress, PciNameError};
 use vgpud_vmm::preflight::{Level, NoLevel};
@@ -91,6 +92,27 @@ impl TryFrom<&api::CreateSlicesRequest> for placement::Request {
     }
 }
 
+/// Which leases are asked for.
+///
+/// # Errors
+/// Where a slice, GPU or owner has an impossible name.
+pub fn history(request: &api::ListHistoryRequest) -> Result<HistoryFilter, RequestError> {
+    let before = request.before.as_ref().map(|last| {
+        Ok::<_, RequestError>(HistoryPosition {
+            from: UnixMillis(last.from_unix_ms),
+            slice: slice(&last.slice)?,
+            generation: Generation(last.generation),
+        })
+    });
+    Ok(HistoryFilter {
+        slice: request.slice.as_deref().map(slice).transpose()?,
+        owner: request.owner.as_deref().map(str::parse).transpose()?,
+        gpu: request.gpu.as_deref().map(str::parse).transpose()?,
+        since: request.since_unix_ms.map(UnixMillis),
+        before: before.transpose()?,
+    })
+}
+
 /// The slice that a request is about.
 ///
 /// # Errors
@@ -139,5 +161,10 @@ mod tests {
         assert!(matches!(create(gpu, 1), Err(RequestError::Gpu(_))));
         assert!(matches!(slice(""), Err(RequestError::Missing(_))));
         assert!(matches!(slice("17"), Err(RequestError::Slice(_))));
+        let before = api::HistoryPosition { from_unix_ms: 1, slice: "17".to_owned(), generation: 1 };
+        let page = api::ListHistoryRequest { before: Some(before), ..Default::default() };
+        assert!(matches!(history(&page), Err(RequestError::Slice(_))));
+        let of_nobody = api::ListHistoryRequest { owner: Some("a,b".to_owned()), ..Default::default() };
+        assert!(matches!(history(&of_nobody), Err(RequestError::Name(_))));
     }
 }

@@ -5,7 +5,7 @@ use super::{
     convert,
     core::Handle,
     holder::{HolderError, Watched},
-    message::{Command, Create, Message, Mode, Progress, Reply},
+    message::{Command, Create, Message, Mode, Progress, Question, Reply},
     request::{self, ProfileFilter, RequestError},
     snapshot::Snapshot,
 };
@@ -212,6 +212,33 @@ impl Vgpud for Service {
         Ok(Response::new(convert::preflight(preflight)))
     }
 
+    async fn list_history(
+        &self,
+        request: Request<api::ListHistoryRequest>,
+    ) -> Answer<api::ListHistoryResponse> {
+        let filter = request::history(request.get_ref()).map_err(|error| refuse(&error))?;
+        let page = self.ask(|reply| Command::Tell(Question::History { filter, reply })).await?;
+        Ok(Response::new(convert::history(page)))
+    }
+
+    async fn list_quarantine(
+        &self,
+        _: Request<api::ListQuarantineRequest>,
+    ) -> Answer<api::ListQuarantineResponse> {
+        let out_of_use = self.ask(|reply| Command::Tell(Question::Quarantine { reply })).await?;
+        let now = self.now();
+        let slices = out_of_use.into_iter().filter_map(|found| convert::quarantined(found, &now)).collect();
+        Ok(Response::new(api::ListQuarantineResponse { slices }))
+    }
+
+    async fn clear_quarantine(&self, request: Request<api::ClearQuarantineRequest>) -> Answer<api::Slice> {
+        let slice = request::slice(&request.into_inner().id).map_err(|error| refuse(&error))?;
+        // Its way depends on whether the instance is there.
+        self.fresh().await;
+        self.ask(|reply| Command::Clear { slice, reply }).await?;
+        self.slice_now(slice).map(Response::new)
+    }
+
     async fn watch_events(
         &self,
         request: Request<api::WatchEventsRequest>,
@@ -242,7 +269,7 @@ impl Service {
         let mut changes = self.core.snapshot.clone();
         loop {
             changes.mark_unchanged();
-            let page = match self.ask(|reply| Command::Audit { after, reply }).await {
+            let page = match self.ask(|reply| Command::Tell(Question::Audit { after, reply })).await {
                 Ok(page) => page,
                 Err(status) => {
                     return sender.send(Err(status)).await.map_err(|_| ClientGone);

@@ -33,6 +33,11 @@ pub enum Event {
         slice: SliceId,
         leased: LeasedSlice,
     },
+    /// An operator's word that a quarantined slice may be used again, and what the host shows of it.
+    Clear {
+        slice: SliceId,
+        shown: Shown,
+    },
 
     // Effects came to an end
     Created {
@@ -163,6 +168,19 @@ pub enum ReleaseCause {
 pub enum LeasedSlice {
     Refuse,
     Release,
+}
+
+/// What the host shows of a slice's instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// It is there, as recorded.
+    There,
+    /// Another one has its name.
+    Other(ProfileName),
+    Gone,
+    /// It is gone, and nothing is cut from its GPU any more.
+    Undivided,
+    GpuAbsent,
 }
 
 /// Whether an effect that failed had begun.

@@ -1,7 +1,8 @@
 //! What follows from what the host shows.
 
 use super::{
-    Effect, Fate, Note, NoteKind, Origin, Phase, QuarantineCause, Rejected, Retiring, SliceId, Transition,
+    Effect, Fate, Note, NoteKind, Origin, Phase, QuarantineCause, Rejected, Retiring, Shown, SliceId,
+    Transition,
 };
 use vgpud_config::PciAddress;
 
@@ -42,6 +43,33 @@ impl Transition {
             Phase::Quarantined { .. } => Ok(()),
             _ => self.quarantine(id, QuarantineCause::Contradiction, why),
         }
+    }
+
+    /// Never straight to ready: the device is made clean first, whoever vouches for it.
+    pub(super) fn clear(&mut self, id: SliceId, shown: Shown) -> Result<(), Rejected> {
+        let slice = self.get(id)?;
+        if !matches!(slice.phase, Phase::Quarantined { .. }) {
+            return Err(Rejected::NotQuarantined { slice: id, phase: slice.phase.word() });
+        }
+        let gpu = slice.gpu;
+        let (phase, message) = match shown {
+            Shown::GpuAbsent => return Err(Rejected::GpuAbsent { slice: id, gpu }),
+            Shown::Other(shown) => {
+                let profile = slice.profile.clone();
+                return Err(Rejected::OtherInstance { slice: id, shown, profile });
+            }
+            Shown::There => (Phase::Scrubbing, "made clean"),
+            Shown::Gone | Shown::Undivided => (Phase::Creating, "created again"),
+        };
+        if shown == Shown::Undivided
+            && let Some(cut) = self.state.cuts.get_mut(&gpu)
+        {
+            // What is divided anew is put back with its last slice.
+            cut.origin = Origin::Ours;
+        }
+        let message = format!("{id} leaves its quarantine by an operator's word and is being {message}");
+        self.enter(id, phase, NoteKind::QuarantineCleared, message)?;
+        self.run_pending(id)
     }
 
     pub(super) fn rebooted(&mut self, id: SliceId, origin: Origin) -> Result<(), Rejected> {

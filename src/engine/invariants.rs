@@ -47,7 +47,7 @@ pub fn of_state(state: &State) -> Vec<String> {
 }
 
 /// What is broken between two states, `may_leave_quarantine` being the slice that an operator
-/// asked to destroy.
+/// asked to destroy or to clear.
 #[must_use]
 pub fn after_step(before: &State, after: &State, may_leave_quarantine: Option<SliceId>) -> Vec<String> {
     let mut broken = of_state(after);
@@ -76,6 +76,11 @@ pub fn after_step(before: &State, after: &State, may_leave_quarantine: Option<Sl
         let left = after.slices.get(id).is_none_or(|now| !matches!(now.phase, Phase::Quarantined { .. }));
         if matches!(was.phase, Phase::Quarantined { .. }) && left && may_leave_quarantine != Some(*id) {
             broken.push(format!("{id} left its quarantine by itself"));
+        }
+        let usable =
+            after.slices.get(id).is_some_and(|now| matches!(now.phase, Phase::Ready | Phase::Leased { .. }));
+        if matches!(was.phase, Phase::Quarantined { .. }) && usable {
+            broken.push(format!("{id} left its quarantine without being made clean"));
         }
         if was.phase.lease().is_some_and(|lease| lease.handover.is_some()) && !after.slices.contains_key(id) {
             broken.push(format!("{id} vanished with its lease"));

@@ -22,6 +22,8 @@
 //! | Scrubbing | `Scrubbed` | Ready; Destroying where that was asked | (Destroy) |
 //! | Scrubbing | `NoReset` (it has none, or is not clean after it) | Destroying, to be created again under a fresh name | Destroy |
 //! | Ready, Quarantined | `Destroy` | Destroying | Destroy |
+//! | Quarantined | `Clear`, its instance is there | Scrubbing | Reset |
+//! | Quarantined | `Clear`, its instance is gone | Creating | Create |
 //! | Destroying | `Destroyed` | gone, and with the last slice the GPU is put back; or Creating again | Retire, Create |
 //! | any with an effect in progress | its failure, `Overdue` | Quarantined | (Unpublish) |
 //! | any | `Contradiction` | Quarantined | (Unpublish) |
@@ -29,7 +31,8 @@
 //! | any but Destroying, Quarantined | `Rebooted` | Creating, its lease closed | Create |
 //!
 //! A request is all or none: where one of its slices fails, those made so far are taken apart. A
-//! quarantined slice is left by `Destroy` only, which an operator asks for.
+//! quarantine is left by `Destroy` or `Clear` only, which an operator asks for; no way leads from it
+//! to Ready that does not make the device clean.
 
 pub mod invariants;
 pub mod placement;
@@ -47,7 +50,7 @@ mod state;
 mod step;
 
 pub use effect::{Effect, Target};
-pub use event::{Event, LeasedSlice, PlannedSlice, Ran, ReleaseCause};
+pub use event::{Event, LeasedSlice, PlannedSlice, Ran, ReleaseCause, Shown};
 pub use id::{Generation, RequestId, SliceId, SliceIdError, UnixMillis};
 pub use note::{Note, NoteKind};
 pub use rejected::Rejected;

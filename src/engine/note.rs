@@ -47,6 +47,7 @@ kinds! {
     SliceDestroying = "slice-destroying",
     SliceGone = "slice-gone",
     SliceQuarantined = "slice-quarantined",
+    QuarantineCleared = "quarantine-cleared",
     LateResult = "late-result",
     GpuRetired = "gpu-retired",
     RetireFailed = "retire-failed",

@@ -17,8 +17,20 @@ pub enum Rejected {
     OtherLease { slice: SliceId, asked: Generation, current: Generation },
     #[error("Slice {slice} is {phase} just now; try again when it is ready")]
     Busy { slice: SliceId, phase: &'static str },
-    #[error("Slice {slice} is quarantined ({evidence}); `vgpuctl destroy {slice}` ends it")]
+    #[error(
+        "Slice {slice} is quarantined ({evidence}); `vgpuctl quarantine clear {slice}` makes it clean for use again, `vgpuctl destroy {slice}` ends it"
+    )]
     Quarantined { slice: SliceId, evidence: String },
+    #[error("Slice {slice} is not quarantined (it is {phase})")]
+    NotQuarantined { slice: SliceId, phase: &'static str },
+    #[error(
+        "Slice {slice} stays quarantined: its GPU {gpu} is not there; bring it back first, or end the slice with `vgpuctl destroy {slice}`"
+    )]
+    GpuAbsent { slice: SliceId, gpu: PciAddress },
+    #[error(
+        "Slice {slice} stays quarantined: its instance is a {shown} now, and not {profile}; `vgpuctl destroy {slice}` ends it"
+    )]
+    OtherInstance { slice: SliceId, shown: ProfileName, profile: ProfileName },
     #[error("GPU {gpu} is cut by {used} already and cannot be cut by {asked} too")]
     OtherMechanism { gpu: PciAddress, used: MechanismKind, asked: MechanismKind },
     #[error("GPU {gpu} holds {capacity} of {profile} and all are taken")]

@@ -65,6 +65,9 @@ pub struct Handover {
     pub node: PathBuf,
     /// Fully qualified CDI name.
     pub cdi_device: String,
+    /// The PCI address of a VF; none where a former vgpud handed it over.
+    #[serde(default)]
+    pub address: Option<PciAddress>,
 }
 
 /// What becomes of a slice when its present work is done.
@@ -112,6 +115,23 @@ pub enum QuarantineCause {
     Contradiction,
     /// Somebody holds the device without a lease.
     HeldWithoutLease,
+}
+
+impl QuarantineCause {
+    /// One stable word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::CreateFailed => "create-failed",
+            Self::TakeBackFailed => "take-back-failed",
+            Self::ScrubFailed => "scrub-failed",
+            Self::DestroyFailed => "destroy-failed",
+            Self::Overdue => "overdue",
+            Self::GpuVanished => "gpu-vanished",
+            Self::Contradiction => "contradiction",
+            Self::HeldWithoutLease => "held-without-lease",
+        }
+    }
 }
 
 impl Phase {

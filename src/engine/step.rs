@@ -23,7 +23,7 @@ pub struct Transition {
 /// [`Rejected`] where the state forbids the event; then nothing has changed.
 pub fn step(state: &State, event: Event) -> Result<Transition, Rejected> {
     let may_leave_quarantine = match &event {
-        Event::Destroy { slice, .. } => Some(*slice),
+        Event::Destroy { slice, .. } | Event::Clear { slice, .. } => Some(*slice),
         _ => None,
     };
     let mut next = Transition { state: state.clone(), ..Transition::default() };
@@ -43,6 +43,7 @@ impl Transition {
             Event::Lease { slice, owner, holder, at } => self.lease(slice, owner, holder, at),
             Event::Release { slice, generation, cause } => self.release(slice, generation, cause),
             Event::Destroy { slice, leased } => self.destroy(slice, leased),
+            Event::Clear { slice, shown } => self.clear(slice, shown),
             Event::Created { slice, at } => self.created(slice, at),
             Event::CreateFailed { slice, why, ran } => self.create_failed(slice, &why, ran),
             Event::HandedOver { slice, handover } => self.handed_over(slice, handover),

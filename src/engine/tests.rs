@@ -31,7 +31,7 @@ pub(super) fn planned(bus: u8, index: u16) -> PlannedSlice {
 }
 
 pub(super) fn handover() -> Handover {
-    Handover { node: PathBuf::from("/dev/vfio/7"), cdi_device: "vgpud.io/slice=s1".to_owned() }
+    Handover { node: PathBuf::from("/dev/vfio/7"), cdi_device: "vgpud.io/slice=s1".to_owned(), address: None }
 }
 
 pub(super) const AT: UnixMillis = UnixMillis(1_000);
@@ -221,6 +221,41 @@ fn only_an_operator_ends_a_quarantine() {
     assert_eq!(slice.phase(1), "quarantined");
     slice.on(Event::Destroy { slice: S1, leased: LeasedSlice::Refuse });
     assert_eq!(slice.phase(1), "destroying");
+}
+
+#[test]
+fn a_cleared_quarantine_leads_through_the_scrub() {
+    let mut slice = Driven::leased();
+    let clear = |shown| Event::Clear { slice: S1, shown };
+    let not_yet = slice.refuse(clear(Shown::There));
+    assert_eq!(not_yet, Rejected::NotQuarantined { slice: S1, phase: "leased" });
+    slice.on(RELEASE).on(Event::Withdrawn { slice: S1 });
+    slice.on(Event::ScrubFailed { slice: S1, why: "not clean".into() });
+    assert_eq!(slice.refuse(clear(Shown::GpuAbsent)), Rejected::GpuAbsent { slice: S1, gpu: gpu(1) });
+    let other = slice.refuse(clear(Shown::Other("vf-8".parse().unwrap())));
+    assert!(other.to_string().contains("a vf-8 now, and not vf-4"), "{other}");
+    slice.on(clear(Shown::There));
+    assert_eq!((slice.phase(1), &slice.effects[..]), ("scrubbing", &["reset"][..]));
+    slice.on(Event::ScrubFailed { slice: S1, why: "still not clean".into() });
+    assert_eq!(slice.phase(1), "quarantined");
+    slice.on(clear(Shown::There)).on(Event::Scrubbed { slice: S1, evidence: None });
+    assert_eq!(slice.phase(1), "ready");
+}
+
+#[test]
+fn a_cleared_slice_whose_instance_is_gone_is_created_again() {
+    let mut slice = Driven::ready(1);
+    slice.state.cuts.get_mut(&gpu(1)).unwrap().origin = Origin::Found;
+    slice.on(Event::Contradiction { slice: S1, why: "it is gone".into() });
+    let gone = Driven { state: slice.state.clone(), effects: vec![] };
+    for (shown, origin) in [(Shown::Gone, Origin::Found), (Shown::Undivided, Origin::Ours)] {
+        let mut cleared = Driven { state: gone.state.clone(), effects: vec![] };
+        cleared.on(Event::Clear { slice: S1, shown });
+        assert_eq!((cleared.phase(1), &cleared.effects[..]), ("creating", &["create"][..]));
+        assert_eq!(cleared.state.cuts[&gpu(1)].origin, origin);
+        cleared.on(Event::CreateFailed { slice: S1, why: "no room".into(), ran: Ran::Begun });
+        assert_eq!(cleared.phase(1), "quarantined", "it is wanted still");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One transaction: everything that belongs together.
 
-use super::{AuditEntry, Error, Intent, IntentId, Ledger, Outcome, audit, intent, row};
+use super::{AuditEntry, Error, Intent, IntentId, Ledger, Outcome, Scrub, audit, intent, row, scrub};
 use crate::engine::{State, Transition, UnixMillis};
 use rusqlite::Transaction;
 use std::collections::BTreeSet;
@@ -13,6 +13,8 @@ pub struct Change<'a> {
     pub transition: &'a Transition,
     /// The effect that led here, and what came of it.
     pub outcome: Option<(IntentId, Outcome)>,
+    /// How a slice was made clean by it, or why not.
+    pub scrub: Option<&'a Scrub>,
     pub at: UnixMillis,
 }
 
@@ -26,6 +28,9 @@ impl Ledger {
         self.write(|transaction| {
             if let Some((id, outcome)) = &change.outcome {
                 intent::close(transaction, *id, outcome, change.at)?;
+            }
+            if let Some(scrub) = change.scrub {
+                scrub::record(transaction, scrub, change.at)?;
             }
             write_state(transaction, change)?;
             let intents = change.transition.effects.iter();

@@ -12,17 +12,19 @@ pub struct Content {
     pub tables: BTreeMap<&'static str, Vec<Map<String, Value>>>,
 }
 
-const TABLES: [(&str, &str); 6] = [
-    ("meta", "key"),
-    ("cuts", "gpu"),
-    ("slices", "id"),
-    ("leases", "slice, generation"),
-    ("intents", "id"),
-    ("audit", "sequence"),
+/// Each table with its order, and the first schema that has it.
+const TABLES: [(&str, &str, u32); 7] = [
+    ("meta", "key", 1),
+    ("cuts", "gpu", 1),
+    ("slices", "id", 1),
+    ("leases", "slice, generation", 1),
+    ("scrubs", "id", 2),
+    ("intents", "id", 1),
+    ("audit", "sequence", 1),
 ];
 
 /// Columns that hold JSON.
-const NESTED: [&str; 4] = ["detail", "instance", "fate", "tie"];
+const NESTED: [&str; 5] = ["detail", "instance", "fate", "tie", "evidence"];
 
 impl Ledger {
     /// Everything that is stored, as one view of the file.
@@ -33,11 +35,12 @@ impl Ledger {
         let _view = self.connection().unchecked_transaction().map_err(|source| self.unreadable(source))?;
         let schema = self.connection().query_row("PRAGMA user_version", [], |line| line.get(0));
         let schema = schema.map_err(|source| self.unreadable(source))?;
-        let table = |(table, order): (&'static str, &str)| {
+        let table = |(table, order, _): (&'static str, &str, u32)| {
             let rows = self.rows(&format!("SELECT * FROM {table} ORDER BY {order}"), object)?;
             Ok((table, rows))
         };
-        Ok(Content { schema, tables: TABLES.into_iter().map(table).collect::<Result<_, Error>>()? })
+        let there = TABLES.into_iter().filter(|(.., since)| *since <= schema);
+        Ok(Content { schema, tables: there.map(table).collect::<Result<_, Error>>()? })
     }
 }
 

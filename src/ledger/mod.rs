@@ -19,6 +19,7 @@
 //! | `cuts` | a GPU that slices are cut from | while it is cut |
 //! | `slices` | a slice | until it is gone |
 //! | `leases` | a lease, with its end | always |
+//! | `scrubs` | how a slice was made clean after a lease, with the evidence | always |
 //! | `intents` | an effect: what, since when, and its outcome | always |
 //! | `audit` | something that happened | always |
 
@@ -28,10 +29,12 @@ mod change;
 mod check;
 mod error;
 mod export;
+mod history;
 mod intent;
 mod open;
 mod row;
 mod schema;
+mod scrub;
 
 pub use audit::AuditEntry;
 pub use backup::BackupError;
@@ -39,8 +42,10 @@ pub use change::Change;
 pub use check::Verdict;
 pub use error::Error;
 pub use export::Content;
+pub use history::{Ended, EndedHow, HistoryFilter, HistoryPosition, PastLease};
 pub use intent::{Intent, IntentId, Outcome};
 pub use open::{FILE, Ledger};
+pub use scrub::{PastScrub, Scrub, ScrubResult, ScrubWork};
 
 #[cfg(test)]
 mod read_tests;

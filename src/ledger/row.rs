@@ -82,9 +82,9 @@ pub fn write_lease(
     if let Some((slice, lease)) = after.and_then(|slice| slice.phase.lease().map(|lease| (slice, lease))) {
         let handover = lease.handover.as_ref();
         transaction.execute(
-            "INSERT INTO leases (slice, generation, gpu, owner, holder_pid, since_ms, node, cdi_device) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-             ON CONFLICT (slice, generation) DO UPDATE SET node = ?7, cdi_device = ?8",
+            "INSERT INTO leases (slice, generation, gpu, owner, holder_pid, since_ms, node, cdi_device, \
+             instance, address) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+             ON CONFLICT (slice, generation) DO UPDATE SET node = ?7, cdi_device = ?8, address = ?10",
             params![
                 signed(slice.id.number()),
                 signed(slice.generation.0),
@@ -94,6 +94,8 @@ pub fn write_lease(
                 signed(lease.since.0),
                 handover.map(|given| given.node.to_string_lossy()),
                 handover.map(|given| given.cdi_device.clone()),
+                json(&slice.name)?,
+                handover.and_then(|given| given.address).map(|address| address.to_string()),
             ],
         )?;
     } else if let Some(slice) = before.filter(|slice| slice.phase.lease().is_some()) {

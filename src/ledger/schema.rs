@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction};
 pub const APPLICATION_ID: i32 = 0x5647_5055;
 
 /// Each step brings a file from version `index` to `index + 1` (`PRAGMA user_version`).
-pub const STEPS: [&str; 1] = [INITIAL];
+pub const STEPS: [&str; 2] = [INITIAL, HISTORY];
 
 const INITIAL: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -70,6 +70,30 @@ CREATE TABLE audit (
     owner       TEXT,
     message     TEXT NOT NULL
 ) STRICT;
+";
+
+/// Version 2: the evidence of scrubs, and the device of each lease. A former lease that is open has
+/// the device of its slice; of those that have ended nothing is known but the slice.
+const HISTORY: &str = "
+CREATE TABLE scrubs (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    slice       INTEGER NOT NULL,
+    generation  INTEGER NOT NULL,
+    work        TEXT NOT NULL,
+    result      TEXT NOT NULL,
+    why         TEXT,
+    evidence    TEXT,
+    ended_ms    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX scrubs_of_lease ON scrubs (slice, generation);
+
+ALTER TABLE leases ADD COLUMN instance TEXT;
+ALTER TABLE leases ADD COLUMN address TEXT;
+UPDATE leases SET instance = (SELECT s.instance FROM slices s WHERE s.id = leases.slice)
+    WHERE ended_ms IS NULL;
+CREATE INDEX leases_by_start ON leases (since_ms);
+
+CREATE INDEX audit_of_slice ON audit (slice, kind);
 ";
 
 /// The version that this program writes.

@@ -31,7 +31,7 @@ fn plan(names: &[InstanceName]) -> Event {
 /// Applies an event to state and ledger, as the daemon does.
 fn apply(ledger: &mut Ledger, state: &mut State, event: Event) -> Vec<Intent> {
     let transition = step(state, event).unwrap();
-    let change = Change { before: state, transition: &transition, outcome: None, at: AT };
+    let change = Change { before: state, transition: &transition, outcome: None, scrub: None, at: AT };
     let (intents, _) = ledger.commit(&change).unwrap();
     *state = transition.state;
     intents
@@ -181,7 +181,7 @@ fn nothing_is_written_after_a_failure() {
         effects: vec![],
         notes: vec![Note::daemon(NoteKind::DaemonStarted, "started")],
     };
-    let change = Change { before: &state, transition: &transition, outcome: None, at: AT };
+    let change = Change { before: &state, transition: &transition, outcome: None, scrub: None, at: AT };
     ledger.connection().pragma_update(None, "query_only", "ON").unwrap();
     assert!(matches!(ledger.commit(&change), Err(Error::Write { .. })));
     ledger.connection().pragma_update(None, "query_only", "OFF").unwrap();

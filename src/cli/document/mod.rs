@@ -5,6 +5,7 @@
 mod check;
 mod event;
 mod gpu;
+mod history;
 mod ledger;
 mod plan;
 mod profile;
@@ -14,6 +15,7 @@ mod status;
 pub use check::Checks;
 pub use event::Event;
 pub use gpu::{Gpu, Gpus, OneGpu};
+pub use history::{History, Quarantine};
 pub use ledger::{LedgerBackup, LedgerCheck, LedgerExport};
 pub use plan::DryRun;
 pub use profile::Profiles;

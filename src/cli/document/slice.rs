@@ -35,7 +35,7 @@ enum Form {
 #[derive(Debug, Serialize)]
 pub struct Slice {
     pub id: String,
-    gpu: String,
+    pub gpu: String,
     mechanism: String,
     profile: String,
     phase: PhaseWord,
@@ -45,7 +45,7 @@ pub struct Slice {
     memory_bytes: Option<u64>,
     compute_percent: Option<f64>,
     lease: Option<Lease>,
-    quarantine_reason: Option<String>,
+    pub quarantine_reason: Option<String>,
     /// Grows with each lease.
     generation: u64,
     created_unix_ms: u64,

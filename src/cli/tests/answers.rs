@@ -207,3 +207,65 @@ pub fn checks() -> api::VerifySliceResponse {
         unfinished: None,
     }
 }
+
+fn scrub(work: &str, result: &str, why: Option<&str>, evidence: Option<api::ScrubEvidence>) -> api::Scrub {
+    let why = why.map(Into::into);
+    api::Scrub { at_unix_ms: MORNING + 130_000, work: work.into(), result: result.into(), why, evidence }
+}
+
+fn evidence(verdict: &str, method: &[&str], bytes_found: u64) -> api::ScrubEvidence {
+    api::ScrubEvidence {
+        verdict: verdict.into(),
+        method: method.iter().map(ToString::to_string).collect(),
+        bytes_checked: 16 << 20,
+        bytes_found,
+        duration_us: 12_345,
+    }
+}
+
+fn dirty() -> api::Scrub {
+    let why = "7 bytes of its memory were not zero after its reset (flr) and overwriting did not clear them";
+    let method = ["reset (flr)", "read back", "overwrite", "read back"];
+    scrub("reset", "failed", Some(why), Some(evidence("dirty", &method, 7)))
+}
+
+/// A lease that lasts, one that left something, one of an mdev, and one that an older vgpud wrote
+/// down of a slice that is gone.
+pub fn history() -> Vec<api::PastLease> {
+    let lease = |slice: &str, generation, owner: &str, minutes: u64| api::PastLease {
+        slice: slice.into(),
+        generation,
+        gpu: "0000:41:00.0".into(),
+        owner: owner.into(),
+        from_unix_ms: MORNING - minutes * 60_000,
+        ..api::PastLease::default()
+    };
+    let ended = |lease: api::PastLease, how: &str| api::PastLease {
+        to_unix_ms: Some(lease.from_unix_ms + 90_000),
+        ended: Some(how.into()),
+        ..lease
+    };
+    let vf = |index: u32| (Some(format!("0000:41:00.{}", index + 1)), Some(index));
+    let mut last = lease("s17", 1, "team-a/train-3", 1);
+    (last.address, last.vf_index) = vf(0);
+    let mut failed = ended(lease("s18", 2, "team-b", 2), "released");
+    (failed.address, failed.vf_index) = vf(1);
+    failed.scrubs = vec![dirty()];
+    let mut mdev = ended(lease("s19", 3, "team-b/infer-1", 3), "released");
+    mdev.gpu = "0000:81:00.0".into();
+    mdev.mdev_uuid = Some("6f2b1c8e-30a4-4a0e-9a5e-0d2c86b1a001".into());
+    mdev.scrubs = vec![
+        scrub("reset", "remade", None, None),
+        scrub("create", "clean", None, Some(evidence("clean", &["read back"], 0))),
+    ];
+    let mut given_up = ended(lease("s18", 1, "team-c", 4), "not-handed-over");
+    given_up.vf_index = Some(1);
+    given_up.scrubs = vec![scrub("reset", "clean", None, None)];
+    vec![last, failed, mdev, given_up, ended(lease("s2", 1, "team-a", 100), "host-restarted")]
+}
+
+pub fn quarantine() -> Vec<api::QuarantinedSlice> {
+    let slice = Some(slices().remove(2));
+    let (cause, since_unix_ms) = ("scrub-failed".into(), Some(MORNING + 130_000));
+    vec![api::QuarantinedSlice { slice, cause, since_unix_ms, scrub: Some(dirty()) }]
+}

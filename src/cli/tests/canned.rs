@@ -283,6 +283,52 @@ impl Vgpud for Answering {
         Ok(Response::new(answers::checks()))
     }
 
+    async fn list_history(
+        &self,
+        request: Request<api::ListHistoryRequest>,
+    ) -> Result<Response<api::ListHistoryResponse>, Status> {
+        self.note(request.get_ref());
+        let request = request.into_inner();
+        let mut leases = self.unless_empty(answers::history());
+        leases.retain(|lease| request.slice.as_ref().is_none_or(|slice| *slice == lease.slice));
+        // One lease a page.
+        let place = |lease: &api::PastLease| api::HistoryPosition {
+            from_unix_ms: lease.from_unix_ms,
+            slice: lease.slice.clone(),
+            generation: lease.generation,
+        };
+        if let Some(before) = request.before {
+            let page = leases.iter().position(|lease| place(lease) == before);
+            leases.drain(..=page.expect("a page is asked for by the end of the last"));
+        }
+        let more = leases.get(1).and(leases.first()).map(place);
+        leases.truncate(1);
+        Ok(Response::new(api::ListHistoryResponse { leases, more }))
+    }
+
+    async fn list_quarantine(
+        &self,
+        _: Request<api::ListQuarantineRequest>,
+    ) -> Result<Response<api::ListQuarantineResponse>, Status> {
+        let slices = self.unless_empty(answers::quarantine());
+        Ok(Response::new(api::ListQuarantineResponse { slices }))
+    }
+
+    async fn clear_quarantine(
+        &self,
+        request: Request<api::ClearQuarantineRequest>,
+    ) -> Result<Response<api::Slice>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        let slice = self.find(&request.into_inner().id)?;
+        if slice.phase() != api::Phase::Quarantined {
+            let message = format!("Slice {} is not quarantined", slice.id);
+            return Err(status(Code::FailedPrecondition, &refusal("NOT_QUARANTINED", &message, &[])));
+        }
+        let phase = api::Phase::Ready.into();
+        Ok(Response::new(api::Slice { phase, quarantine_reason: None, waiting_for: None, ..slice }))
+    }
+
     async fn watch_events(
         &self,
         request: Request<api::WatchEventsRequest>,

@@ -27,6 +27,11 @@ async fn every_command_prints_what_its_golden_files_have() {
         ("release", &["release", "s17"]),
         ("verify", &["verify", "s18", "--level", "full"]),
         ("destroy", &["destroy", "s18", "s19"]),
+        ("history", &["history"]),
+        ("history-of-a-slice", &["history", "s18"]),
+        ("quarantine-list", &["quarantine", "list"]),
+        ("quarantine-clear", &["quarantine", "clear", "s19"]),
+        ("quarantine-clear-ready", &["quarantine", "clear", "s18"]),
         ("events", &["events"]),
         ("events-after", &["events", "--after", "42"]),
         ("status", &["status"]),
@@ -44,17 +49,33 @@ async fn an_empty_host_is_told_as_such() {
         ("empty-profiles", ["profiles"]),
         ("empty-slices", ["slices"]),
         ("empty-events", ["events"]),
+        ("empty-history", ["history"]),
     ] {
         golden::check(case, &server, &args).await;
     }
+    golden::check("empty-quarantine", &server, &["quarantine", "list"]).await;
 }
 
 #[tokio::test]
 async fn the_help_texts_are_what_the_golden_files_have() {
     let nowhere = Canned::start(Mood::Empty);
     let commands = [
-        "gpus", "profiles", "create", "slices", "show", "lease", "release", "verify", "destroy", "run",
-        "events", "status", "doctor", "ledger",
+        "gpus",
+        "profiles",
+        "create",
+        "slices",
+        "show",
+        "lease",
+        "release",
+        "verify",
+        "destroy",
+        "run",
+        "events",
+        "history",
+        "quarantine",
+        "status",
+        "doctor",
+        "ledger",
     ];
     let top = vgpuctl(nowhere.socket(), &["--help"]).await;
     assert_eq!((top.code, top.stderr.as_str()), (0, ""));
@@ -89,6 +110,9 @@ async fn what_is_asked_reaches_vgpud() {
     vgpuctl(server.socket(), &["lease", "s18", "--owner", "me"]).await;
     vgpuctl(server.socket(), &["destroy", "s17", "--release"]).await;
     vgpuctl(server.socket(), &["slices", "--owner", "me"]).await;
+    let narrow = ["history", "s2", "--owner", "me", "--gpu", "41:00.0", "--since", "2026-11-24 08:00:00"];
+    vgpuctl(server.socket(), &narrow).await;
+    vgpuctl(server.socket(), &["quarantine", "clear", "s19"]).await;
     let asked = server.asked().join("\n");
     let expected = "\
 CreateSlicesRequest { request: Some(Request { profile: None, memory_bytes: Some(21474836480), \
@@ -99,7 +123,10 @@ CreateSlicesRequest { request: Some(Request { profile: Some(\"vf-8\"), memory_by
 compute_hundredths: None, gpu: None }), count: 1, owner: None, dry_run: false }
 LeaseSliceRequest { id: \"s18\", owner: \"me\", holder: None }
 DestroySliceRequest { id: \"s17\", release: true }
-ListSlicesRequest { gpu: None, owner: Some(\"me\") }";
+ListSlicesRequest { gpu: None, owner: Some(\"me\") }
+ListHistoryRequest { slice: Some(\"s2\"), owner: Some(\"me\"), gpu: Some(\"0000:41:00.0\"), \
+since_unix_ms: Some(1795507200000), before: None }
+ClearQuarantineRequest { id: \"s19\" }";
     assert_eq!(asked, expected);
 }
 

@@ -219,7 +219,7 @@ impl Core {
 }
 
 /// Whoever asked may have gone; the log says it in any case.
-fn refuse<T>(reply: Reply<T>, failure: Failure) {
+pub(super) fn refuse<T>(reply: Reply<T>, failure: Failure) {
     tracing::error!(reason = failure.reason, "request refused: {}", failure.line());
     let _ = reply.send(Err(failure));
 }

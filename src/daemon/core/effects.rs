@@ -9,7 +9,7 @@ use crate::{
     },
     engine::{Effect, Event, Phase, Ran, SliceId, State},
     failure::Failure,
-    ledger::{self, Intent, IntentId, Outcome},
+    ledger::{self, Intent, IntentId, Outcome, Scrub, ScrubResult, ScrubWork},
 };
 use std::{
     sync::Arc,
@@ -17,6 +17,7 @@ use std::{
 };
 use vgpud_config::PciAddress;
 use vgpud_mdev::{InstanceName, MdevUuid};
+use vgpud_vmm::scrub::Evidence;
 
 /// Pause before a held device is looked at again.
 const HELD_PAUSE: Duration = Duration::from_millis(200);
@@ -155,9 +156,10 @@ impl Core {
             result => result,
         };
         self.current.remove(&subject);
+        let scrub = self.scrub(&intent.effect, &result);
         let (event, cause) = match result {
             Ok(done) => {
-                let cause = Cause { outcome: Some((intent.id, Outcome::Done)), failure: None };
+                let cause = Cause { outcome: Some((intent.id, Outcome::Done)), failure: None, scrub };
                 (success(&intent.effect, done), cause)
             }
             Err(error) => {
@@ -168,7 +170,7 @@ impl Core {
                 tracing::warn!(reason = failure.reason, "{}", failure.line());
                 let outcome = Some((intent.id, Outcome::Failed(why.clone())));
                 let event = failed(&intent.effect, &error, why);
-                (event, Cause { outcome, failure: Some(failure) })
+                (event, Cause { outcome, failure: Some(failure), scrub })
             }
         };
         if let Some(Event::StillHeld { slice, .. }) = &event {
@@ -182,6 +184,47 @@ impl Core {
             tracing::warn!(effect = %intent.effect, "outcome not taken: {rejected}");
         }
         Ok(())
+    }
+
+    /// What an effect did to make its slice clean; none where it did not come to that.
+    fn scrub(&self, effect: &Effect, result: &Result<Done, EffectError>) -> Option<Scrub> {
+        let (slice, work) = match effect {
+            Effect::Create { target, .. } => (target.slice, ScrubWork::Create),
+            Effect::Reset { target } => (target.slice, ScrubWork::Reset),
+            _ => return None,
+        };
+        let (result, why, evidence) = match result {
+            Ok(Done::Created(evidence) | Done::Reset(evidence)) => {
+                (ScrubResult::Clean, None, evidence.clone())
+            }
+            Ok(Done::Unclean(evidence)) => {
+                (ScrubResult::Remade, evidence.as_ref().map(ToString::to_string), evidence.clone())
+            }
+            Ok(_) => return None,
+            Err(error) => {
+                let evidence = match error {
+                    EffectError::NotClean { evidence, .. } => Some((**evidence).clone()),
+                    EffectError::Process(_) | EffectError::NoReset(_) => None,
+                    // Where an instance could not be made, nothing was made clean.
+                    _ if work == ScrubWork::Create => return None,
+                    _ => None,
+                };
+                (ScrubResult::Failed, Some(Failure::from(error).line()), evidence)
+            }
+        };
+        self.scrub_of(slice, work, result, why, evidence)
+    }
+
+    fn scrub_of(
+        &self,
+        slice: SliceId,
+        work: ScrubWork,
+        result: ScrubResult,
+        why: Option<String>,
+        evidence: Option<Evidence>,
+    ) -> Option<Scrub> {
+        let generation = self.state.slices.get(&slice)?.generation;
+        Some(Scrub { slice, generation, work, result, why, evidence })
     }
 
     /// A lease whose holder has ended is not left alone because somebody else holds the device, such
@@ -295,7 +338,7 @@ impl Core {
                 self.current.remove(&Subject::Slice(slice));
                 let why = failure.line();
                 let outcome = Some((creation.id, Outcome::GivenUp(why.clone())));
-                let cause = Cause { outcome, failure: Some(failure.clone()) };
+                let cause = Cause { outcome, failure: Some(failure.clone()), scrub: None };
                 // The instance of one that was interrupted by the last stop may be there.
                 let ran = if self.resumed.contains(&slice) { Ran::Begun } else { Ran::Never };
                 let event = Event::CreateFailed { slice, why, ran };
@@ -322,7 +365,14 @@ impl Core {
         }
         self.current.remove(&subject);
         let outcome = Some((intent.id, Outcome::GivenUp(failure.line())));
-        let cause = Cause { outcome, failure: Some(failure.clone()) };
+        let scrub = match &intent.effect {
+            Effect::Reset { target } => {
+                let (result, why) = (ScrubResult::GivenUp, Some(failure.line()));
+                self.scrub_of(target.slice, ScrubWork::Reset, result, why, None)
+            }
+            _ => None,
+        };
+        let cause = Cause { outcome, failure: Some(failure.clone()), scrub };
         let event = match subject {
             Subject::Slice(slice) => Event::Overdue { slice, waiting_for: waiting_for.to_owned() },
             Subject::Gpu(gpu) => Event::RetireFailed { gpu, why: failure.line() },
@@ -359,7 +409,7 @@ impl Core {
 fn success(effect: &Effect, done: Done) -> Option<Event> {
     let slice = effect.slice();
     Some(match (effect, done) {
-        (Effect::Create { .. }, Done::Created) => Event::Created { slice: slice?, at: super::now() },
+        (Effect::Create { .. }, Done::Created(_)) => Event::Created { slice: slice?, at: super::now() },
         (Effect::HandOver { .. }, Done::HandedOver(handover)) => {
             Event::HandedOver { slice: slice?, handover }
         }

@@ -255,7 +255,7 @@ impl Core {
         }
         self.vanished.insert(gpu);
         let failure = Failure::vanished(format!("GPU {gpu} is no longer there"));
-        let cause = Cause { outcome: None, failure: Some(failure) };
+        let cause = Cause { failure: Some(failure), ..Cause::default() };
         if let Err(rejected) = self.apply(Event::GpuVanished { gpu }, cause)? {
             tracing::warn!(%gpu, "{rejected}");
         }

@@ -35,6 +35,7 @@ pub enum Want {
         generation: Generation,
         reply: Reply<SliceId>,
     },
+    /// Ready again, after a lease or a quarantine.
     Released {
         slice: SliceId,
         generation: Generation,

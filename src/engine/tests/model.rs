@@ -46,6 +46,10 @@ enum Operation {
         slice: u8,
         leased: LeasedSlice,
     },
+    /// An operator says that a quarantined slice may be used again.
+    Clear {
+        slice: u8,
+    },
     /// A micro-VM opens the device that it was handed.
     Open {
         slice: u8,
@@ -136,6 +140,7 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(slice, owner, holder)| Operation::Lease { slice, owner, holder }),
         6 => (slice(), lease).prop_map(|(slice, lease)| Operation::Release { slice, lease }),
         4 => (slice(), leased).prop_map(|(slice, leased)| Operation::Destroy { slice, leased }),
+        3 => slice().prop_map(|slice| Operation::Clear { slice }),
         8 => slice().prop_map(|slice| Operation::Open { slice }),
         6 => slice().prop_map(|vm| Operation::Close { vm }),
         3 => slice().prop_map(|slice| Operation::HolderEnds { slice }),

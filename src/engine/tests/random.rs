@@ -15,6 +15,16 @@ fn fresh() -> impl Strategy<Value = InstanceName> {
     (0_u128..4).prop_map(|number| InstanceName::Mdev(MdevUuid(Uuid::from_u128(number))))
 }
 
+fn shown_instance() -> impl Strategy<Value = Shown> {
+    prop_oneof![
+        Just(Shown::There),
+        Just(Shown::Other("vf-8".parse().unwrap())),
+        Just(Shown::Gone),
+        Just(Shown::Undivided),
+        Just(Shown::GpuAbsent),
+    ]
+}
+
 fn asked() -> impl Strategy<Value = Event> {
     let plan = (prop::collection::vec((1_u8..3, 0_u16..5), 1..4), any::<bool>());
     prop_oneof![
@@ -30,6 +40,7 @@ fn asked() -> impl Strategy<Value = Event> {
             slice,
             leased: if release { LeasedSlice::Release } else { LeasedSlice::Refuse },
         }),
+        (id(), shown_instance()).prop_map(|(slice, shown)| Event::Clear { slice, shown }),
     ]
 }
 

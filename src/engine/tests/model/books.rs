@@ -75,6 +75,9 @@ impl Books {
             Event::Destroy { slice, leased } => {
                 account(slice).is_none_or(|account| account.lease.is_some() && *leased == LeasedSlice::Refuse)
             }
+            Event::Clear { slice, shown } => {
+                *shown == Shown::GpuAbsent || account(slice).is_none_or(|account| !account.quarantined)
+            }
             _ => false,
         }
     }
@@ -85,6 +88,9 @@ impl Books {
             Event::Plan { slices, .. } => self.fits(slices),
             Event::Lease { slice, .. } => self.available(*slice, at_work),
             Event::Destroy { slice, .. } => self.get(*slice).is_some_and(|account| account.quarantined),
+            Event::Clear { slice, shown } => {
+                *shown != Shown::GpuAbsent && self.get(*slice).is_some_and(|account| account.quarantined)
+            }
             _ => false,
         };
         if granted { Err(format!("{event:?} was refused and is due")) } else { Ok(()) }
@@ -156,8 +162,9 @@ impl Books {
     fn follow(&mut self, id: SliceId, slice: &Slice, event: &Event, host: &Host) -> Result<(), String> {
         let Some(account) = self.accounts.get_mut(&id) else { return Ok(()) };
         let quarantined = matches!(slice.phase, Phase::Quarantined { .. });
-        let asked_to_end = matches!(event, Event::Destroy { slice, .. } if *slice == id);
-        if account.quarantined && !quarantined && !asked_to_end {
+        let asked =
+            matches!(event, Event::Destroy { slice, .. } | Event::Clear { slice, .. } if *slice == id);
+        if account.quarantined && !quarantined && !asked {
             return Err(format!("{id} left its quarantine by {event:?}"));
         }
         let now = slice.phase.lease().map(|lease| lease.owner.clone());

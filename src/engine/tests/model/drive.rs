@@ -114,6 +114,14 @@ impl Drive {
                     self.apply(&Event::Destroy { slice, leased })?;
                 }
             }
+            Operation::Clear { slice } => {
+                let slice = self.pick(slice);
+                if !self.is_obstructed(slice) {
+                    let shown = self.shown(slice);
+                    self.resumed.insert(slice);
+                    self.apply(&Event::Clear { slice, shown })?;
+                }
+            }
             Operation::Open { slice } => self.host.open(self.pick(slice))?,
             Operation::Close { vm } => {
                 let contents = self.host.gpus.values_mut().flat_map(|gpu| gpu.instances.values_mut());
@@ -168,7 +176,7 @@ impl Drive {
             }
         };
         let may_leave = match event {
-            Event::Destroy { slice, .. } => Some(*slice),
+            Event::Destroy { slice, .. } | Event::Clear { slice, .. } => Some(*slice),
             _ => None,
         };
         if let Some(broken) = invariants::after_step(&before, &next.state, may_leave).first() {
@@ -240,6 +248,19 @@ impl Drive {
             }
         }
         Ok(())
+    }
+
+    /// As the core reads it from what the kernel showed last.
+    fn shown(&self, slice: SliceId) -> Shown {
+        let Some(slice) = self.state.slices.get(&slice) else { return Shown::GpuAbsent };
+        match self.host.gpus.get(&slice.gpu) {
+            Some(gpu) if gpu.there => match gpu.instances.contains_key(&slice.name) {
+                true => Shown::There,
+                false if gpu.instances.is_empty() && !gpu.found => Shown::Undivided,
+                false => Shown::Gone,
+            },
+            _ => Shown::GpuAbsent,
+        }
     }
 
     fn holder_ends(&mut self, slice: u8) -> Result<(), String> {

@@ -1,0 +1,216 @@
+//! Leases of the past and present, scrubs, and slices out of use.
+
+use super::{slice::Slice, time};
+use crate::{
+    api,
+    cli::{
+        output::Document,
+        table::{Field, Grid, Kind, NONE, Tone, or_none},
+    },
+};
+use serde::Serialize;
+use std::time::Duration;
+use vgpud_config::Memory;
+
+#[derive(Debug, Serialize)]
+pub struct History {
+    leases: Vec<PastLease>,
+}
+
+#[derive(Debug, Serialize)]
+struct PastLease {
+    slice: String,
+    /// Counts the leases of the slice.
+    generation: u64,
+    gpu: String,
+    owner: String,
+    /// A VF's PCI address.
+    address: Option<String>,
+    vf_index: Option<u32>,
+    mdev_uuid: Option<String>,
+    from_unix_ms: u64,
+    /// None while it lasts.
+    to_unix_ms: Option<u64>,
+    ended: Option<String>,
+    /// After the lease, in order.
+    scrubs: Vec<Scrub>,
+}
+
+#[derive(Debug, Serialize)]
+struct Scrub {
+    at_unix_ms: u64,
+    work: String,
+    result: String,
+    /// Why it did not come to a clean slice.
+    why: Option<String>,
+    evidence: Option<Evidence>,
+}
+
+#[derive(Debug, Serialize)]
+struct Evidence {
+    verdict: String,
+    /// What was done, in order.
+    method: Vec<String>,
+    bytes_checked: u64,
+    /// Not zero at the first look.
+    bytes_found: u64,
+    duration_us: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Quarantine {
+    quarantined: Vec<OutOfUse>,
+}
+
+#[derive(Debug, Serialize)]
+struct OutOfUse {
+    slice: Option<Slice>,
+    cause: String,
+    since_unix_ms: Option<u64>,
+    /// The last one since its last lease.
+    scrub: Option<Scrub>,
+}
+
+impl From<api::Scrub> for Scrub {
+    fn from(scrub: api::Scrub) -> Self {
+        let evidence = scrub.evidence.map(|evidence| Evidence {
+            verdict: evidence.verdict,
+            method: evidence.method,
+            bytes_checked: evidence.bytes_checked,
+            bytes_found: evidence.bytes_found,
+            duration_us: evidence.duration_us,
+        });
+        Self {
+            at_unix_ms: scrub.at_unix_ms,
+            work: scrub.work,
+            result: scrub.result,
+            why: scrub.why,
+            evidence,
+        }
+    }
+}
+
+impl Scrub {
+    /// `clean: 16MiB checked by reset (flr), read back in 12ms`.
+    fn sentence(&self) -> String {
+        let Some(evidence) = &self.evidence else {
+            return format!("{}: its memory was not looked at", self.result);
+        };
+        let checked = Memory::from_bytes(evidence.bytes_checked);
+        let took = humantime::format_duration(Duration::from_micros(evidence.duration_us));
+        let found = match evidence.bytes_found {
+            0 => String::new(),
+            bytes => format!(", {bytes} bytes were not zero"),
+        };
+        let method = evidence.method.join(", ");
+        format!("{}: {checked} checked ({method}) in {took}{found}", evidence.verdict)
+    }
+
+    fn is_alarming(&self) -> bool {
+        !matches!(self.result.as_str(), "clean" | "remade")
+    }
+}
+
+impl History {
+    pub fn new(leases: Vec<api::PastLease>) -> Self {
+        let leases = leases.into_iter().map(|lease| PastLease {
+            slice: lease.slice,
+            generation: lease.generation,
+            gpu: lease.gpu,
+            owner: lease.owner,
+            address: lease.address,
+            vf_index: lease.vf_index,
+            mdev_uuid: lease.mdev_uuid,
+            from_unix_ms: lease.from_unix_ms,
+            to_unix_ms: lease.to_unix_ms,
+            ended: lease.ended,
+            scrubs: lease.scrubs.into_iter().map(Scrub::from).collect(),
+        });
+        Self { leases: leases.collect() }
+    }
+}
+
+impl PastLease {
+    fn device(&self) -> Field {
+        let vf = || self.vf_index.map(|index| format!("VF {index}"));
+        or_none(self.address.clone().or_else(|| self.mdev_uuid.clone()).or_else(vf))
+    }
+
+    /// The last scrub tells the slice's state; those before it stand in the JSON.
+    fn scrubbed(&self) -> Field {
+        match self.scrubs.last() {
+            Some(scrub) if scrub.is_alarming() => Field::toned(scrub.sentence(), Tone::Alarm),
+            Some(scrub) => scrub.sentence().into(),
+            None => NONE.into(),
+        }
+    }
+}
+
+impl Document for History {
+    fn text(&self) -> String {
+        let mut grid = Grid::new(&[
+            ("SLICE", Kind::Name),
+            ("GPU", Kind::Name),
+            ("DEVICE", Kind::Name),
+            ("OWNER", Kind::Name),
+            ("FROM", Kind::Name),
+            ("TO", Kind::Name),
+            ("ENDED", Kind::Name),
+            ("SCRUB AFTER IT", Kind::Words),
+        ]);
+        for lease in &self.leases {
+            grid.row([
+                Field::from(&lease.slice),
+                (&lease.gpu).into(),
+                lease.device(),
+                (&lease.owner).into(),
+                time(lease.from_unix_ms).into(),
+                or_none(lease.to_unix_ms.map(time)),
+                or_none(lease.ended.as_ref()),
+                lease.scrubbed(),
+            ]);
+        }
+        grid.render()
+    }
+}
+
+impl Quarantine {
+    pub fn new(slices: Vec<api::QuarantinedSlice>) -> Self {
+        let slices = slices.into_iter().map(|found| OutOfUse {
+            slice: found.slice.map(Slice::from),
+            cause: found.cause,
+            since_unix_ms: found.since_unix_ms,
+            scrub: found.scrub.map(Scrub::from),
+        });
+        Self { quarantined: slices.collect() }
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.quarantined.is_empty()
+    }
+}
+
+impl Document for Quarantine {
+    fn text(&self) -> String {
+        let mut grid = Grid::new(&[
+            ("SLICE", Kind::Name),
+            ("GPU", Kind::Name),
+            ("SINCE", Kind::Name),
+            ("CAUSE", Kind::Name),
+            ("WHAT WAS SEEN", Kind::Words),
+        ]);
+        for found in &self.quarantined {
+            let Some(slice) = &found.slice else { continue };
+            grid.row([
+                Field::from(&slice.id),
+                (&slice.gpu).into(),
+                or_none(found.since_unix_ms.map(time)),
+                (&found.cause).into(),
+                or_none(slice.quarantine_reason.as_ref()),
+            ]);
+            let scrub = found.scrub.as_ref().map(|scrub| format!("last scrub {}", scrub.sentence()));
+            grid.note(&slice.id, scrub.as_ref());
+        }
+        grid.render()
+    }
+}
