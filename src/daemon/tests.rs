@@ -2,5 +2,6 @@
 
 mod bench;
 mod faults;
+mod history;
 mod kill_points;
 mod life;

@@ -93,8 +93,13 @@ impl From<api::Scrub> for Scrub {
 impl Scrub {
     /// `clean: 16MiB checked by reset (flr), read back in 12ms`.
     fn sentence(&self) -> String {
-        let Some(evidence) = &self.evidence else {
-            return format!("{}: its memory was not looked at", self.result);
+        let evidence = match (&self.evidence, &self.why) {
+            (Some(evidence), Some(why)) if evidence.bytes_checked == 0 => {
+                return format!("{}: {why}", evidence.verdict);
+            }
+            (Some(evidence), _) => evidence,
+            (None, Some(why)) => return format!("{}: {why}", self.result),
+            (None, None) => return format!("{}: its memory was not looked at", self.result),
         };
         let checked = Memory::from_bytes(evidence.bytes_checked);
         let took = humantime::format_duration(Duration::from_micros(evidence.duration_us));
@@ -212,5 +217,30 @@ impl Document for Quarantine {
             grid.note(&slice.id, scrub.as_ref());
         }
         grid.render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_without_a_look_says_why() {
+        let unchecked = Evidence {
+            verdict: "unchecked".to_owned(),
+            method: vec!["reset".to_owned()],
+            bytes_checked: 0,
+            bytes_found: 0,
+            duration_us: 5,
+        };
+        for (result, why, evidence, told) in [
+            ("failed", Some("it shows no memory"), Some(unchecked), "unchecked: it shows no memory"),
+            ("given-up", Some("the kernel does not answer"), None, "given-up: the kernel does not answer"),
+            ("clean", None, None, "clean: its memory was not looked at"),
+        ] {
+            let why = why.map(str::to_owned);
+            let (work, result) = ("reset".to_owned(), result.to_owned());
+            assert_eq!(Scrub { at_unix_ms: 1, work, result, why, evidence }.sentence(), told);
+        }
     }
 }

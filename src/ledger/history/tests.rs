@@ -26,11 +26,11 @@ impl Written {
         Self { ledger, state, now: 0 }
     }
 
-    fn on(&mut self, event: Event, scrub: Option<Scrub>) {
+    fn on(&mut self, event: Event, scrub: Option<&Scrub>) {
         self.now += 1_000;
         let transition = step(&self.state, event).unwrap();
         let at = UnixMillis(self.now);
-        let (outcome, scrub) = (None, scrub.as_ref());
+        let outcome = None;
         let change = Change { before: &self.state, transition: &transition, outcome, scrub, at };
         self.ledger.commit(&change).unwrap();
         self.state = transition.state;
@@ -84,11 +84,11 @@ impl Written {
 
     fn scrubbed(&mut self, slice: SliceId) {
         let scrub = self.scrub(slice, ScrubResult::Clean, Verdict::Clean);
-        self.on(Event::Scrubbed { slice, evidence: None }, Some(scrub));
+        self.on(Event::Scrubbed { slice, evidence: None }, Some(&scrub));
     }
 
-    fn owners(&self, filter: HistoryFilter) -> Vec<String> {
-        let leases = self.ledger.history(&filter, 100).unwrap();
+    fn owners(&self, filter: &HistoryFilter) -> Vec<String> {
+        let leases = self.ledger.history(filter, 100).unwrap();
         leases.into_iter().map(|lease| lease.owner).collect()
     }
 }
@@ -113,7 +113,7 @@ fn each_lease_tells_its_device_its_end_and_the_scrub_after_it() {
     written.on(Event::HandOverFailed { slice: S1, why: "no node".into() }, None);
     written.on(Event::Withdrawn { slice: S1 }, None);
     let dirty = written.scrub(S1, ScrubResult::Failed, Verdict::Dirty { bar: 0, first_offset: 16 });
-    written.on(Event::ScrubFailed { slice: S1, why: "not clean".into() }, Some(dirty.clone()));
+    written.on(Event::ScrubFailed { slice: S1, why: "not clean".into() }, Some(&dirty));
     let since = written.ledger.quarantined_since(S1).unwrap();
     assert_eq!(since, Some(UnixMillis(written.now)));
     written.on(Event::Destroy { slice: S1, leased: LeasedSlice::Refuse }, None);
@@ -150,15 +150,15 @@ fn a_history_is_narrowed_and_comes_page_by_page() {
     }
     let between = UnixMillis(written.now);
     written.lease(S1, "pod-c");
-    assert_eq!(written.owners(HistoryFilter::default()), ["pod-c", "pod-a", "pod-b", "pod-a"]);
+    assert_eq!(written.owners(&HistoryFilter::default()), ["pod-c", "pod-a", "pod-b", "pod-a"]);
     let owner = Some("pod-a".parse().unwrap());
-    assert_eq!(written.owners(HistoryFilter { owner, ..HistoryFilter::default() }).len(), 2);
+    assert_eq!(written.owners(&HistoryFilter { owner, ..HistoryFilter::default() }).len(), 2);
     let since = Some(between);
-    assert_eq!(written.owners(HistoryFilter { since, ..HistoryFilter::default() }), ["pod-c"]);
+    assert_eq!(written.owners(&HistoryFilter { since, ..HistoryFilter::default() }), ["pod-c"]);
     let slice = Some(SliceId::new(2));
-    assert!(written.owners(HistoryFilter { slice, ..HistoryFilter::default() }).is_empty());
+    assert!(written.owners(&HistoryFilter { slice, ..HistoryFilter::default() }).is_empty());
     let gpu = Some("0000:42:00.0".parse().unwrap());
-    assert!(written.owners(HistoryFilter { gpu, ..HistoryFilter::default() }).is_empty());
+    assert!(written.owners(&HistoryFilter { gpu, ..HistoryFilter::default() }).is_empty());
 
     let (mut filter, mut pages) = (HistoryFilter::default(), Vec::new());
     loop {
