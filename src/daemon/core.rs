@@ -12,6 +12,7 @@ mod commands;
 mod effects;
 mod host;
 mod questions;
+mod scrub;
 mod verify;
 mod waiter;
 

@@ -9,7 +9,7 @@ use crate::{
     },
     engine::{Effect, Event, Phase, Ran, SliceId, State},
     failure::Failure,
-    ledger::{self, Intent, IntentId, Outcome, Scrub, ScrubResult, ScrubWork},
+    ledger::{self, Intent, IntentId, Outcome},
 };
 use std::{
     sync::Arc,
@@ -17,7 +17,6 @@ use std::{
 };
 use vgpud_config::PciAddress;
 use vgpud_mdev::{InstanceName, MdevUuid};
-use vgpud_vmm::scrub::Evidence;
 
 /// Pause before a held device is looked at again.
 const HELD_PAUSE: Duration = Duration::from_millis(200);
@@ -186,47 +185,6 @@ impl Core {
         Ok(())
     }
 
-    /// What an effect did to make its slice clean; none where it did not come to that.
-    fn scrub(&self, effect: &Effect, result: &Result<Done, EffectError>) -> Option<Scrub> {
-        let (slice, work) = match effect {
-            Effect::Create { target, .. } => (target.slice, ScrubWork::Create),
-            Effect::Reset { target } => (target.slice, ScrubWork::Reset),
-            _ => return None,
-        };
-        let (result, why, evidence) = match result {
-            Ok(Done::Created(evidence) | Done::Reset(evidence)) => {
-                (ScrubResult::Clean, None, evidence.clone())
-            }
-            Ok(Done::Unclean(evidence)) => {
-                (ScrubResult::Remade, evidence.as_ref().map(ToString::to_string), evidence.clone())
-            }
-            Ok(_) => return None,
-            Err(error) => {
-                let evidence = match error {
-                    EffectError::NotClean { evidence, .. } => Some((**evidence).clone()),
-                    EffectError::Process(_) | EffectError::NoReset(_) => None,
-                    // Where an instance could not be made, nothing was made clean.
-                    _ if work == ScrubWork::Create => return None,
-                    _ => None,
-                };
-                (ScrubResult::Failed, Some(Failure::from(error).line()), evidence)
-            }
-        };
-        self.scrub_of(slice, work, result, why, evidence)
-    }
-
-    fn scrub_of(
-        &self,
-        slice: SliceId,
-        work: ScrubWork,
-        result: ScrubResult,
-        why: Option<String>,
-        evidence: Option<Evidence>,
-    ) -> Option<Scrub> {
-        let generation = self.state.slices.get(&slice)?.generation;
-        Some(Scrub { slice, generation, work, result, why, evidence })
-    }
-
     /// A lease whose holder has ended is not left alone because somebody else holds the device, such
     /// as a VMM that outlived the holder.
     fn try_again_later(&self, slice: SliceId) {
@@ -365,13 +323,7 @@ impl Core {
         }
         self.current.remove(&subject);
         let outcome = Some((intent.id, Outcome::GivenUp(failure.line())));
-        let scrub = match &intent.effect {
-            Effect::Reset { target } => {
-                let (result, why) = (ScrubResult::GivenUp, Some(failure.line()));
-                self.scrub_of(target.slice, ScrubWork::Reset, result, why, None)
-            }
-            _ => None,
-        };
+        let scrub = self.scrub_given_up(&intent.effect, failure);
         let cause = Cause { outcome, failure: Some(failure.clone()), scrub };
         let event = match subject {
             Subject::Slice(slice) => Event::Overdue { slice, waiting_for: waiting_for.to_owned() },
