@@ -179,6 +179,38 @@ fn a_reset_that_fails_puts_the_slice_into_quarantine() {
     assert_nothing_left(&daemon);
 }
 
+/// An operator's word takes a slice out of quarantine through the scrub alone, and who had it and what
+/// the scrubs found can be read afterwards.
+#[test]
+fn a_quarantined_slice_is_cleared_by_a_scrub_that_succeeds() {
+    let sim = SimGpu::find(Model::Sim);
+    let daemon = Daemon::start();
+    let id = daemon.create(&format!("vf-8 --gpu {} --owner tenant-a", sim.address)).remove(0);
+    let knob = sim.set("flr", "fail-fast", "clear");
+    daemon.ctl(&format!("release {id}")).failure();
+    let listed = daemon.json("quarantine list");
+    assert_eq!(listed["quarantined"][0]["slice"]["id"], id.as_str(), "{listed:#}");
+    daemon.ctl(&format!("quarantine clear {id}")).failure();
+    assert_eq!(daemon.phase(&id), "quarantined");
+    drop(knob);
+    daemon.ok(&format!("quarantine clear {id}"));
+    assert_eq!(daemon.phase(&id), "ready");
+    daemon.ctl(&format!("quarantine clear {id}")).fails_with(&[&id, "quarantine"]);
+    let history = daemon.json(&format!("history {id}"));
+    let lease = &history["leases"][0];
+    assert_eq!(
+        (&lease["owner"], &lease["gpu"]),
+        (&"tenant-a".into(), &sim.address.as_str().into()),
+        "{history:#}"
+    );
+    let results: Vec<&str> =
+        lease["scrubs"].as_array().unwrap().iter().map(|scrub| scrub["result"].as_str().unwrap()).collect();
+    assert_eq!(results.first(), Some(&"failed"), "{history:#}");
+    assert_eq!(results.last(), Some(&"clean"), "{history:#}");
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
 #[test]
 fn a_missing_vfio_driver_is_named_with_its_module() {
     let sim = SimGpu::find(Model::Sim);
