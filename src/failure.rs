@@ -5,7 +5,7 @@
 
 use crate::{
     api,
-    daemon::{HolderError, RequestError, executor::EffectError},
+    daemon::{AccessDenied, HolderError, RequestError, executor::EffectError},
     engine::{
         Rejected,
         placement::{Refusal, Shortage},
@@ -177,6 +177,14 @@ impl From<&RequestError> for Failure {
             | RequestError::Missing(_) => (Code::InvalidArgument, "BAD_REQUEST"),
         };
         Self::of(error, meaning)
+    }
+}
+
+impl From<&AccessDenied> for Failure {
+    fn from(error: &AccessDenied) -> Self {
+        let mut failure = Self::of(error, (Code::PermissionDenied, "ACCESS_DENIED"));
+        failure.causes = error.doubts().to_vec();
+        failure
     }
 }
 

@@ -7,6 +7,7 @@
 #[allow(clippy::all, clippy::pedantic, missing_debug_implementations)]
 pub mod api {
     tonic::include_proto!("vgpud.v1");
+    include!(concat!(env!("OUT_DIR"), "/rpc.rs"));
 }
 
 pub mod cli;

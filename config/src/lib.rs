@@ -6,14 +6,16 @@
 mod mechanism;
 mod name;
 mod pci;
+mod principal;
 mod quantity;
 mod settings;
 
 pub use mechanism::{MechanismKind, MechanismNameError};
 pub use name::{NameError, Owner, ProfileName};
 pub use pci::{PciAddress, PciId, PciNameError};
+pub use principal::{Account, Principal, PrincipalError};
 pub use quantity::{ComputeShare, Memory, QuantityError};
 pub use settings::{
-    CdiSettings, DaemonSettings, GpuSelection, GpuSettings, NodeKind, Reuse, RunSettings, ScrubSettings,
-    Settings, SettingsError, Timeouts, VfioSettings,
+    AccessSettings, CdiSettings, DaemonSettings, GpuSelection, GpuSettings, NodeKind, Reuse, RunSettings,
+    ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
 };

@@ -8,7 +8,7 @@ mod value;
 
 pub use error::{SettingsError, SettingsKey};
 
-use crate::{MechanismKind, Memory, PciAddress, PciId};
+use crate::{MechanismKind, Memory, PciAddress, PciId, Principal};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -17,6 +17,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     pub daemon: DaemonSettings,
+    pub access: AccessSettings,
     pub gpus: GpuSelection,
     /// Per GPU, by address.
     pub gpu: BTreeMap<PciAddress, GpuSettings>,
@@ -37,6 +38,27 @@ pub struct DaemonSettings {
     /// Folder of the ledger. Default `/var/lib/vgpud`.
     #[serde(deserialize_with = "value::absolute")]
     pub state_dir: PathBuf,
+}
+
+/// `[access]`: who may call vgpud, beside root and the user that it runs as, which may do everything.
+/// The first list that names the caller or a group of theirs counts, in the order of these fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessSettings {
+    /// May do everything.
+    pub admins: Vec<Principal>,
+    /// May make, give, check and end slices, whoever owns them, and see everything.
+    pub operators: Vec<Principal>,
+    /// May see everything.
+    pub viewers: Vec<Principal>,
+}
+
+impl AccessSettings {
+    /// Whether anybody is named.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.admins.is_empty() && self.operators.is_empty() && self.viewers.is_empty()
+    }
 }
 
 /// `[gpus]`: which PCI functions count as GPUs beside display (03xx) and accelerator (12xx) classes.

@@ -26,7 +26,9 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    engine::{Effect, Event, Generation, Note, Rejected, SliceId, State, Transition, UnixMillis, step},
+    engine::{
+        Effect, Event, Generation, Note, NoteKind, Rejected, SliceId, State, Transition, UnixMillis, step,
+    },
     failure::Failure,
     ledger::{self, Change, Intent, IntentId, Ledger, Outcome, Scrub},
 };
@@ -386,7 +388,7 @@ impl Core {
             // The client may have gone.
             let _ = create.progress.send(Err(failure.clone()));
         }
-        let note = Note::daemon(crate::engine::NoteKind::DaemonStopped, "vgpud has stopped");
+        let note = Note::daemon(NoteKind::DaemonStopped, "vgpud has stopped");
         self.record(vec![note], vec![])?;
         if let Running::Stopping { reply: Some(reply), .. } = self.running {
             // Whoever asked may have gone.
@@ -413,6 +415,9 @@ impl Core {
             Command::Refresh { reply } => {
                 self.read_for(reply);
                 Ok(())
+            }
+            Command::Denied { message } => {
+                self.record(vec![Note::daemon(NoteKind::AccessDenied, message)], vec![])
             }
             Command::Reload(settings) => {
                 self.settings.send_replace(settings);

@@ -54,6 +54,10 @@ pub enum Command {
     Refresh {
         reply: oneshot::Sender<()>,
     },
+    /// A call was denied; for the audit trail.
+    Denied {
+        message: String,
+    },
     Reload(Arc<Settings>),
     Stop {
         reply: oneshot::Sender<()>,

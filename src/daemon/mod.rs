@@ -24,6 +24,7 @@
 pub mod executor;
 pub mod holder;
 
+mod access;
 mod convert;
 mod core;
 mod device_command;
@@ -41,6 +42,7 @@ mod socket;
 mod start;
 mod worker;
 
+pub use access::AccessDenied;
 pub use device_command::DeviceCommand;
 pub use error::StartError;
 pub use holder::HolderError;

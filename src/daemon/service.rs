@@ -2,6 +2,7 @@
 //! snapshots.
 
 use super::{
+    access::Guard,
     convert,
     core::Handle,
     holder::{HolderError, Watched},
@@ -33,6 +34,7 @@ const STREAM_BUFFER: usize = 64;
 pub struct Service {
     core: Handle,
     host: Host,
+    guard: Arc<Guard>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -43,8 +45,8 @@ fn refuse(error: &RequestError) -> Status {
 }
 
 impl Service {
-    pub const fn new(core: Handle, host: Host) -> Self {
-        Self { core, host }
+    pub const fn new(core: Handle, host: Host, guard: Arc<Guard>) -> Self {
+        Self { core, host, guard }
     }
 
     fn now(&self) -> Arc<Snapshot> {
@@ -97,6 +99,7 @@ impl Vgpud for Service {
             gpus: count(now.gpus.len()),
             slices: count(now.state.slices.len()),
             leases: count(leases),
+            denied_calls: Some(self.guard.denied()),
         }))
     }
 

@@ -7,8 +7,32 @@ use std::{
     path::{Path, PathBuf},
 };
 use tokio::net::{UnixListener, UnixStream};
+use vgpud_config::Settings;
 
-/// A bound socket, mode 0660, removed when this value goes.
+/// Who may connect. Roles name any number of users and groups and a file's mode just one of each, so
+/// as soon as somebody is named the socket is open to all, and each call is checked by who connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Openness {
+    /// Mode 0660: nobody else has a role.
+    Own,
+    /// Mode 0666.
+    All,
+}
+
+impl Openness {
+    pub const fn of(settings: &Settings) -> Self {
+        if settings.access.is_empty() { Self::Own } else { Self::All }
+    }
+
+    fn permissions(self) -> fs::Permissions {
+        fs::Permissions::from_mode(match self {
+            Self::Own => 0o660,
+            Self::All => 0o666,
+        })
+    }
+}
+
+/// A bound socket, removed when this value goes.
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
@@ -21,7 +45,7 @@ impl Socket {
     ///
     /// # Errors
     /// Where something else is there, or serves there.
-    pub async fn bind(path: &Path) -> Result<(Self, UnixListener), StartError> {
+    pub async fn bind(path: &Path, openness: Openness) -> Result<(Self, UnixListener), StartError> {
         let failed = |source| StartError::Socket { path: path.to_owned(), source };
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
@@ -41,9 +65,17 @@ impl Socket {
             Err(error) => return Err(failed(error)),
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        fs::set_permissions(path, openness.permissions()).map_err(failed)?;
         let inode = fs::symlink_metadata(path).map_err(failed)?.ino();
         Ok((Self { path: path.to_owned(), inode }, listener))
+    }
+
+    /// Opens it to others, or closes it to them; who is connected stays so.
+    ///
+    /// # Errors
+    /// As chmod(2).
+    pub fn set(&self, openness: Openness) -> io::Result<()> {
+        fs::set_permissions(&self.path, openness.permissions())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     Options, StartError,
+    access::{Gate, Guard},
     core::{Core, Handle, Parts},
     executor::{Executor, HostExecutor},
     kernel_events,
@@ -9,7 +10,7 @@ use super::{
     message::{Command, Message},
     options::CONFIG,
     service::Service,
-    socket::Socket,
+    socket::{Openness, Socket},
 };
 use crate::{api::vgpud_server::VgpudServer, failure::Failure, ledger::Ledger};
 use sd_notify::NotifyState;
@@ -148,14 +149,15 @@ impl Daemon {
         let parts = Parts { state, ledger, host: host.clone(), settings: publisher, executor };
         let (core, handle) = Core::new(parts);
         // Before anything is changed on the host; clients wait until it is served.
-        let (socket, listener) = Socket::bind(&path).await?;
+        let (socket, listener) = Socket::bind(&path, Openness::of(&settings)).await?;
         let core_task = run_core(core).await?;
         tokio::spawn(kernel_events::listen(handle.sender.clone()));
         let (hang_up, hung_up) = oneshot::channel();
-        let service = Service::new(handle.clone(), host.clone());
+        let guard = Arc::new(Guard::new(handle.clone()));
+        let service = Service::new(handle.clone(), host.clone(), Arc::clone(&guard));
         let (serving, server_ended) = watch::channel(());
         let server = tokio::spawn(async move {
-            let result = serve(service, listener, hung_up).await;
+            let result = serve(service, guard, listener, hung_up).await;
             drop(serving);
             result
         });
@@ -261,6 +263,9 @@ impl Daemon {
         settings.timeouts.device = self.settings.timeouts.device;
         settings.daemon.clone_from(&self.settings.daemon);
         settings.cdi.clone_from(&self.settings.cdi);
+        if let Err(error) = self.socket.set(Openness::of(&settings)) {
+            tracing::error!("the socket stays open to whom it was: {}", crate::failure::sentence(&error));
+        }
         self.settings = Arc::new(settings);
         let reload = Command::Reload(Arc::clone(&self.settings));
         if self.core.sender.send(Message::Command(reload)).is_ok() {
@@ -308,6 +313,7 @@ async fn run_core(mut core: Core) -> Result<JoinHandle<Result<(), crate::ledger:
 
 async fn serve(
     service: Service,
+    guard: Arc<Guard>,
     listener: UnixListener,
     hung_up: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
@@ -316,6 +322,7 @@ async fn serve(
         let _ = hung_up.await;
     };
     tonic::transport::Server::builder()
+        .layer(tower::layer::layer_fn(move |inner| Gate::new(inner, Arc::clone(&guard))))
         .add_service(VgpudServer::new(service))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
         .await

@@ -58,6 +58,7 @@ kinds! {
     OrphanFile = "orphan-file",
     DaemonStarted = "daemon-started",
     DaemonStopped = "daemon-stopped",
+    AccessDenied = "access-denied",
 }
 
 impl fmt::Display for NoteKind {

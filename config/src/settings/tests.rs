@@ -67,7 +67,7 @@ fn the_example_names_every_key_at_its_default() {
     assert_eq!(settings.gpu.len(), 1);
     // Every key that the types know stands there: each is asked of serde, and looked for.
     let tables: Vec<_> = known_keys("");
-    assert_eq!(tables, ["daemon", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "timeouts"]);
+    assert_eq!(tables, ["daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "timeouts"]);
     for table in tables {
         let header = if table == "gpu" { "gpu.\"0000:41:00.0\"" } else { &table };
         let part = uncommented.iter().skip_while(|line| **line != format!("[{header}]")).skip(1);
@@ -94,6 +94,8 @@ fn everything_can_be_set() {
         r#"
         [daemon]
         socket = "/run/other.sock"
+        [access]
+        operators = ["alice", "@gpu", "1000"]
         [gpus]
         include = ["1d0f:0001"]
         exclude = ["0000:03:00.0", "04:00.0"]
@@ -116,6 +118,9 @@ fn everything_can_be_set() {
     assert_eq!(settings.scrub, scrub);
     assert_eq!(settings.daemon.socket, Path::new("/run/other.sock"));
     assert_eq!(settings.daemon.state_dir, DaemonSettings::default().state_dir);
+    let operators: Vec<_> = settings.access.operators.iter().map(ToString::to_string).collect();
+    assert_eq!(operators, ["alice", "@gpu", "1000"]);
+    assert!(settings.access.viewers.is_empty() && !settings.access.is_empty());
     assert_eq!(settings.gpus.include, ["1d0f:0001".parse().unwrap()]);
     assert_eq!(settings.gpus.exclude[1], "0000:04:00.0".parse().unwrap());
     let gpu = &settings.gpu[&"0000:41:00.0".parse().unwrap()];
@@ -218,6 +223,11 @@ fn wrong_values_are_refused_with_the_way_out() {
             "[run]\nqemu = \"\"",
             "line 2: `qemu` in [run] cannot be \"\": write the name of a program, or its absolute path; as in \
              qemu = \"qemu-system-x86_64\"",
+        ),
+        (
+            "[access]\nviewers = [\"alice\", \"a b\"]",
+            "line 2: `viewers` in [access] cannot be \"a b\": \"a b\" cannot be a user or a group; write a user as alice \
+             or 1000, a group as @gpu or @27; as in viewers = []",
         ),
         (
             "[timeouts]\ndevice = \"soon\"",

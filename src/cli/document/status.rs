@@ -22,6 +22,8 @@ struct Body {
     gpus: u32,
     slices: u32,
     leases: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    denied_calls: Option<u64>,
 }
 
 impl Daemon {
@@ -35,6 +37,7 @@ impl Daemon {
                 gpus: status.gpus,
                 slices: status.slices,
                 leases: status.leases,
+                denied_calls: status.denied_calls,
             },
         }
     }
@@ -42,7 +45,7 @@ impl Daemon {
 
 impl Document for Daemon {
     fn text(&self) -> String {
-        let Body { socket, version, pid, started_unix_ms, gpus, slices, leases } = &self.daemon;
+        let Body { socket, version, pid, started_unix_ms, gpus, slices, leases, denied_calls } = &self.daemon;
         facts(&[
             ("vgpud", Some(version.clone())),
             ("socket", Some(socket.clone())),
@@ -51,6 +54,7 @@ impl Document for Daemon {
             ("GPUs", Some(gpus.to_string())),
             ("slices", Some(slices.to_string())),
             ("leases", Some(leases.to_string())),
+            ("calls denied", denied_calls.map(|calls| calls.to_string())),
         ])
     }
 }

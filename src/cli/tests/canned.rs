@@ -163,6 +163,7 @@ impl Vgpud for Answering {
             gpus: 3,
             slices: 3,
             leases: 1,
+            denied_calls: Some(2),
         }))
     }
 

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use vgpud::api::{GetStatusRequest, Status, vgpud_client::VgpudClient};
 
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 pub struct Home {
     folder: TempDir,
