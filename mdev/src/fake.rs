@@ -26,6 +26,7 @@ mod fault;
 mod gpu;
 mod kernel;
 mod mediated;
+mod skip;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -33,6 +34,7 @@ mod virtual_function;
 
 pub use gpu::{FakeGpu, FakeMdevType};
 pub use kernel::FakeKernel;
+pub use skip::skip;
 
 use crate::{Host, PciAddress, attribute::Kernel};
 use fault::Fault;

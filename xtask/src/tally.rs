@@ -22,7 +22,7 @@ impl Tally {
     ///
     /// Names come from `test NAME ... OUTCOME`, the number of passed tests from the binary's last line
     /// (what a test's children write can break its own line). `SKIP NAME: REASON` is written by a test
-    /// that found out while running that it cannot show anything here; libtest counts it as passed, so
+    /// that found out while running that it cannot show (all of) it here; libtest counts it as passed, so
     /// one is taken off.
     pub fn read(&mut self, place: &str, line: &str) {
         if let Some((name, reason)) = line.strip_prefix(SKIP).and_then(|rest| rest.split_once(": ")) {

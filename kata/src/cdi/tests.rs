@@ -73,7 +73,7 @@ fn a_runtime_injects_the_node_into_a_container() {
     let node = host.path("/dev/vfio/12");
     fs::create_dir_all(node.parent().unwrap()).unwrap();
     if let Err(errno) = mknod(&node, SFlag::S_IFCHR, Mode::from_bits_truncate(0o600), makedev(1, 3)) {
-        println!("SKIP: making a device node needs root: {errno}");
+        vgpud_mdev::fake::skip(format_args!("making a device node needs root: {errno}"));
         return;
     }
     let name = cdi.publish("s1", &node).unwrap();

@@ -111,7 +111,7 @@ async fn a_stranger_on_the_socket_is_an_error_and_no_hang() {
 async fn a_user_without_permission_learns_who_has_it() {
     if nix::unistd::geteuid().is_root() {
         // Root is let in anywhere; the unit test of the connection covers the text.
-        println!("skipped: run as root, which no permission stops");
+        vgpud_mdev::fake::skip("no permission stops root");
         return;
     }
     let server = Canned::start(Mood::Helpful);

@@ -142,7 +142,7 @@ fn the_log_can_be_json() {
 #[test]
 fn without_root_rights_it_says_so() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can become somebody else");
+        vgpud_mdev::fake::skip("only root can become somebody else");
         return;
     }
     let mut command = std::process::Command::new("setpriv");
@@ -151,7 +151,7 @@ fn without_root_rights_it_says_so() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     // A build below a folder that only root may enter cannot be started by nobody.
     if text.contains("Permission denied") {
-        println!("skipped: nobody cannot reach {}", Vgpud::PROGRAM);
+        vgpud_mdev::fake::skip(format_args!("nobody cannot reach {}", Vgpud::PROGRAM));
         return;
     }
     assert!(text.contains("must run as root"), "{text}");
