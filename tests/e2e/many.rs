@@ -13,7 +13,7 @@ use support::{Daemon, Model, Running, SimGpu, assert_nothing_left};
 #[test]
 fn sixteen_tenants_at_once_have_their_own_slice_and_no_other() {
     let (sim, simmdev) = (SimGpu::find(Model::Sim), SimGpu::find(Model::Simmdev));
-    let daemon = Daemon::start_with("");
+    let daemon = Daemon::start();
     let vfs = daemon.create(&format!("vf-8 --gpu {} --count 8", sim.address));
     let mdevs = daemon.create(&format!("simgpu_mdev-small --gpu {} --count 8", simmdev.address));
     assert_eq!((vfs.len(), mdevs.len()), (8, 8));
@@ -27,8 +27,11 @@ fn sixteen_tenants_at_once_have_their_own_slice_and_no_other() {
             daemon.run(&format!("{id} --owner tenant-{id} --memory 128MiB -- {command}"))
         })
         .collect();
-    for ((gpu, id), vm) in tenants.iter().zip(&mut running) {
+    for vm in &mut running {
         vm.wait_for("holding");
+    }
+    // Only now, when every tenant has written: a mark that went astray would be in somebody's window.
+    for ((gpu, id), vm) in tenants.iter().zip(&running) {
         let slice = daemon.slice(id);
         assert_eq!(slice["lease"]["owner"], format!("tenant-{id}"));
         let console = vm.console();
@@ -38,7 +41,9 @@ fn sixteen_tenants_at_once_have_their_own_slice_and_no_other() {
     }
     assert_eq!(daemon.json("slices")["slices"].as_array().unwrap().len(), 16);
 
-    // All were up at once: none of them has ended yet.
+    for vm in &mut running {
+        assert!(vm.is_running(), "all are up at once");
+    }
     for vm in &running {
         vm.signal("TERM");
     }

@@ -5,8 +5,9 @@ use crate::{
     suites::{self, Suite},
     tally::Tally,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader},
     process::{Command, ExitCode, Stdio},
     sync::{Mutex, PoisonError, mpsc},
@@ -73,6 +74,11 @@ fn cargo_test(place: &str, selection: &[&str], filter: &str) -> Result<Tally> {
 }
 
 fn in_the_lab(arguments: &Arguments) -> Result<Tally> {
+    if let Some(name) = &arguments.suite {
+        let names: BTreeSet<_> = suites::all().iter().map(|suite| suite.target).collect();
+        let list = names.iter().copied().collect::<Vec<_>>().join(", ");
+        ensure!(names.contains(name.as_str()), "There is no suite {name:?}; the suites are {list}");
+    }
     let tests = cargo::lab_tests()?;
     let mut wanted = Vec::new();
     for suite in suites::all() {

@@ -257,6 +257,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// The guest's console so far.
     pub fn console(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.console.path()).unwrap()).into_owned()
