@@ -183,7 +183,7 @@ fn a_crash_loses_no_slice_and_no_lease() {
     assert_nothing_left(&daemon);
 }
 
-/// The instances went while vgpud was not looking: what nobody had leased is made again.
+/// The instances went while vgpud was not looking: it is no secret, and each slice can be ended.
 #[test]
 fn instances_that_vanished_while_vgpud_was_down_are_noticed() {
     let sriov = SimGpu::find(Model::Mi300x);
