@@ -55,6 +55,11 @@ static int simgpu_sriov_configure(struct pci_dev *pdev, int nr)
 		nr -= min_t(u32, nr, READ_ONCE(gpu->knobs.vf_short));
 		guard(mutex)(&gpu->vf_lock);
 		ret = pci_enable_sriov(pdev, nr);
+		if (!ret && gpu->model->clrvffb) {
+			ret = simgpu_clrvffb_add(gpu, nr);
+			if (ret)
+				pci_disable_sriov(pdev);
+		}
 	}
 	simgpu_create_end(gpu, ret);
 	return ret ?: nr;
@@ -62,6 +67,7 @@ static int simgpu_sriov_configure(struct pci_dev *pdev, int nr)
 
 static const struct pci_device_id sriov_ids[] = {
 	{ PCI_DEVICE(PCI_VENDOR_ID_ATI, 0x74a1) },
+	{ PCI_DEVICE(PCI_VENDOR_ID_ATI, SIMGPU_S7150_ID) },
 	{ PCI_DEVICE(PCI_VENDOR_ID_INTEL, 0x56c0) },
 	{ PCI_DEVICE(SIMGPU_VENDOR_ID, SIMGPU_SIM_ID) },
 	{ }

@@ -41,8 +41,7 @@ int simgpu_window_reset(struct simgpu *gpu, u64 offset, u64 size)
 	}
 	if (ms)
 		msleep(ms);
-	if (how == SIMGPU_FLR_CLEAR)
-		simgpu_vram_clear(gpu, offset, size);
+	simgpu_vram_reset(gpu, how, offset, size);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(simgpu_window_reset);

@@ -17,7 +17,8 @@
 
 struct workqueue_struct *simgpu_wq;
 
-static struct pci_dev *get_pci_dev(struct simgpu_func *fn)
+/* With a reference, if it is there. */
+struct pci_dev *simgpu_get_pci_dev(struct simgpu_func *fn)
 {
 	return pci_get_domain_bus_and_slot(SIMGPU_DOMAIN, fn->gpu->busnr,
 					   fn->devfn);
@@ -26,7 +27,7 @@ static struct pci_dev *get_pci_dev(struct simgpu_func *fn)
 /* What a hotplug port does: stops the kernel from waiting for the function. */
 static void set_channel(struct simgpu_func *fn, pci_channel_state_t state)
 {
-	struct pci_dev *pdev = get_pci_dev(fn);
+	struct pci_dev *pdev = simgpu_get_pci_dev(fn);
 
 	if (!pdev)
 		return;
@@ -66,8 +67,9 @@ void simgpu_func_flr(struct simgpu_func *fn)
 		break;
 	case SIMGPU_FLR_CLEAR:
 	case SIMGPU_FLR_LEAVE:
+	case SIMGPU_FLR_TABLE:
 		fn->state = SIMGPU_RESETTING;
-		fn->scrub = how == SIMGPU_FLR_CLEAR;
+		fn->flr = how;
 		queue_delayed_work(simgpu_wq, &fn->reset_work,
 				   msecs_to_jiffies(READ_ONCE(gpu->knobs.flr_ms)));
 		break;
@@ -109,9 +111,8 @@ static void reset_work(struct work_struct *work)
 		break;
 	case SIMGPU_RESETTING:
 		/* Clear first: a function that answers has been cleared. */
-		if (fn->scrub)
-			simgpu_vram_clear(fn->gpu, fn->vram_offset,
-					  fn->vram_size);
+		simgpu_vram_reset(fn->gpu, fn->flr, fn->vram_offset,
+				  fn->vram_size);
 		simgpu_regs_reset(fn);
 		change_state(fn, SIMGPU_RESETTING, SIMGPU_READY);
 		break;
@@ -138,7 +139,7 @@ void simgpu_revive(struct simgpu *gpu)
 /* Both of these are called with pci_rescan_remove_lock held. */
 static void remove_pf(struct simgpu_func *fn)
 {
-	struct pci_dev *pdev = get_pci_dev(fn);
+	struct pci_dev *pdev = simgpu_get_pci_dev(fn);
 
 	if (!pdev)
 		return;
@@ -157,7 +158,7 @@ static void remove_vf(struct simgpu_func *fn)
 	char link[16];
 
 	guard(mutex)(&fn->gpu->vf_lock);
-	pdev = get_pci_dev(fn);
+	pdev = simgpu_get_pci_dev(fn);
 	if (!pdev)
 		return;
 	pf = pci_physfn(pdev);
@@ -172,7 +173,7 @@ static void unplug_work(struct work_struct *work)
 {
 	struct simgpu_func *fn = container_of(work, struct simgpu_func,
 					      unplug_work);
-	struct pci_dev *pdev = get_pci_dev(fn);
+	struct pci_dev *pdev = simgpu_get_pci_dev(fn);
 
 	if (!pdev)
 		return;

@@ -16,6 +16,7 @@ static struct dentry *root;
 static const char * const flr_words[] = {
 	[SIMGPU_FLR_CLEAR] = "clear",
 	[SIMGPU_FLR_LEAVE] = "leave",
+	[SIMGPU_FLR_TABLE] = "table",
 	[SIMGPU_FLR_FAIL] = "fail",
 	[SIMGPU_FLR_FAIL_FAST] = "fail-fast",
 };
@@ -56,11 +57,44 @@ static ssize_t flr_write(struct file *file, const char __user *buf,
 	if (how < 0)
 		return how;
 	WRITE_ONCE(gpu->knobs.flr, how);
-	if (how == SIMGPU_FLR_CLEAR || how == SIMGPU_FLR_LEAVE)
+	if (how != SIMGPU_FLR_FAIL && how != SIMGPU_FLR_FAIL_FAST)
 		simgpu_revive(gpu);
 	return count;
 }
 DEFINE_SHOW_STORE_ATTRIBUTE(flr);
+
+static const char * const clrvffb_words[] = {
+	[SIMGPU_CLRVFFB_CLEAR] = "clear",
+	[SIMGPU_CLRVFFB_LIE] = "lie",
+	[SIMGPU_CLRVFFB_FAIL] = "fail",
+};
+
+static int clrvffb_show(struct seq_file *m, void *unused)
+{
+	struct simgpu *gpu = m->private;
+
+	seq_printf(m, "%s\n", clrvffb_words[READ_ONCE(gpu->knobs.clrvffb)]);
+	return 0;
+}
+
+static ssize_t clrvffb_write(struct file *file, const char __user *buf,
+			     size_t count, loff_t *ppos)
+{
+	struct simgpu *gpu = file_inode(file)->i_private;
+	char word[16];
+	int how;
+	int ret;
+
+	ret = copy_word(word, sizeof(word), buf, count);
+	if (ret)
+		return ret;
+	how = match_string(clrvffb_words, ARRAY_SIZE(clrvffb_words), word);
+	if (how < 0)
+		return how;
+	WRITE_ONCE(gpu->knobs.clrvffb, how);
+	return count;
+}
+DEFINE_SHOW_STORE_ATTRIBUTE(clrvffb);
 
 static int unplug_show(struct seq_file *m, void *unused)
 {
@@ -173,6 +207,8 @@ void simgpu_knobs_add(struct simgpu *gpu)
 	gpu->debugfs = dir;
 
 	debugfs_create_file("flr", 0600, dir, gpu, &flr_fops);
+	if (gpu->model->clrvffb)
+		debugfs_create_file("clrvffb", 0600, dir, gpu, &clrvffb_fops);
 	debugfs_create_u32("flr_ms", 0600, dir, &knobs->flr_ms);
 	debugfs_create_u32("vf_short", 0600, dir, &knobs->vf_short);
 	debugfs_create_u32("create_errno", 0600, dir, &knobs->create_errno);

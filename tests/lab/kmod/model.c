@@ -15,6 +15,14 @@
 #define CLASS_DISPLAY	(PCI_CLASS_DISPLAY_OTHER << 8)
 #define CLASS_ACCEL	(PCI_CLASS_ACCELERATOR_PROCESSING << 8)
 
+#define S7150							\
+	.vendor = PCI_VENDOR_ID_ATI, .device = SIMGPU_S7150_ID,	\
+	.subvendor = PCI_VENDOR_ID_ATI, .subdevice = SIMGPU_S7150_ID, \
+	.class = CLASS_DISPLAY,					\
+	.total_vfs = 16, .vf_device = SIMGPU_S7150_VF_ID,	\
+	.vf_offset = PCI_DEVFN(2, 0), .vf_stride = 1,		\
+	.clrvffb = true
+
 static const struct simgpu_model models[] = {
 	{
 		/* AMD Instinct MI300X; VFs of real ones start at 02.0 */
@@ -32,6 +40,14 @@ static const struct simgpu_model models[] = {
 		.class = CLASS_DISPLAY, .vram_size = SZ_128M,
 		.total_vfs = 31, .vf_device = 0x56c0,
 		.vf_offset = 1, .vf_stride = 1,
+	}, {
+		/* AMD FirePro S7150, whose driver clears a VF when asked to */
+		.name = "s7150",
+		S7150, .vram_size = SZ_64M,
+	}, {
+		/* The same with so little VRAM that a VF's BAR is none to vgpud */
+		.name = "s7150-blind",
+		S7150, .vram_size = SZ_8M,
 	}, {
 		/* no vendor's: the plain SR-IOV GPU */
 		.name = "sim",

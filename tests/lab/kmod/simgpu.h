@@ -35,6 +35,10 @@
 #define SIMGPU_VGPU_ID		0x51a2
 #define SIMGPU_SIM_VF_ID	0x51a8
 
+/* AMD FirePro S7150 and its VFs */
+#define SIMGPU_S7150_ID		0x6929
+#define SIMGPU_S7150_VF_ID	0x692f
+
 /**
  * struct simgpu_model - a kind of GPU, one row of the table
  * @name:	word for the gpus= parameter
@@ -48,6 +52,7 @@
  * @vf_device:	device id of the VFs
  * @vf_offset:	routing id of the first VF, less that of the PF
  * @vf_stride:	from the routing id of one VF to that of the next
+ * @clrvffb:	its VFs have the attribute "clrvffb"
  */
 struct simgpu_model {
 	const char *name;
@@ -61,6 +66,7 @@ struct simgpu_model {
 	u16 vf_device;
 	u16 vf_offset;
 	u16 vf_stride;
+	bool clrvffb;
 };
 
 const struct simgpu_model *simgpu_model_find(const char *name);
@@ -71,8 +77,16 @@ u64 simgpu_model_span(const struct simgpu_model *model);
 enum simgpu_flr {
 	SIMGPU_FLR_CLEAR,	/* VRAM reads zero afterwards */
 	SIMGPU_FLR_LEAVE,	/* VRAM keeps what the last user wrote */
+	SIMGPU_FLR_TABLE,	/* zero, but for a table of the firmware */
 	SIMGPU_FLR_FAIL,	/* function stays away until the kernel gives up */
 	SIMGPU_FLR_FAIL_FAST,	/* the same, and the kernel is told at once */
+};
+
+/* What the vendor's clear of a VF does; the words of the "clrvffb" knob. */
+enum simgpu_clrvffb {
+	SIMGPU_CLRVFFB_CLEAR,
+	SIMGPU_CLRVFFB_LIE,	/* reports success and clears nothing */
+	SIMGPU_CLRVFFB_FAIL,
 };
 
 /* Whether a function answers config cycles. Guarded by simgpu.lock. */
@@ -92,7 +106,9 @@ struct simgpu_func {
 	unsigned int index;
 	unsigned int devfn;
 	enum simgpu_state state;
-	bool scrub;			/* reset_work is to clear VRAM */
+	enum simgpu_flr flr;		/* what reset_work is to do to VRAM */
+	const char *clear_answer;	/* what its clrvffb reads */
+	int clear_answer_len;
 	u64 vram_offset;		/* in the GPU's VRAM */
 	u64 vram_size;
 	struct delayed_work reset_work;
@@ -108,6 +124,7 @@ struct simgpu_image {
 
 struct simgpu_knobs {
 	enum simgpu_flr flr;
+	enum simgpu_clrvffb clrvffb;
 	u32 flr_ms;
 	u32 vf_short;
 	u32 create_errno;
@@ -164,6 +181,7 @@ void simgpu_config_power_on(struct simgpu_func *fn);
 extern struct workqueue_struct *simgpu_wq;
 void simgpu_func_init(struct simgpu *gpu, unsigned int index);
 void simgpu_func_flr(struct simgpu_func *fn);
+struct pci_dev *simgpu_get_pci_dev(struct simgpu_func *fn);
 void simgpu_enable_vfs(struct simgpu *gpu, unsigned int nr);
 void simgpu_revive(struct simgpu *gpu);
 int simgpu_unplug(struct simgpu *gpu, unsigned int index);
@@ -176,6 +194,9 @@ void simgpu_bus_scan(struct simgpu *gpu);
 int simgpu_driver_register(void);
 void simgpu_driver_unregister(void);
 
+/* clrvffb.c */
+int simgpu_clrvffb_add(struct simgpu *gpu, unsigned int nr);
+
 /* knobs.c */
 void simgpu_knobs_init(void);
 void simgpu_knobs_exit(void);
@@ -187,7 +208,9 @@ struct simgpu *simgpu_of(struct pci_dev *pdev);
 u64 simgpu_vram_size(struct simgpu *gpu);
 phys_addr_t simgpu_vram_phys(struct simgpu *gpu, u64 offset);
 void simgpu_regs_reset(struct simgpu_func *fn);
-void simgpu_vram_clear(struct simgpu *gpu, u64 offset, u64 size);
+void simgpu_vram_fill(struct simgpu *gpu, u64 offset, u64 size, u8 value);
+void simgpu_vram_reset(struct simgpu *gpu, enum simgpu_flr how, u64 offset,
+		       u64 size);
 ssize_t simgpu_vram_read(struct simgpu *gpu, char __user *buf, size_t count,
 			 u64 offset);
 ssize_t simgpu_vram_write(struct simgpu *gpu, const char __user *buf,

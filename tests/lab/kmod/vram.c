@@ -20,18 +20,29 @@ phys_addr_t simgpu_vram_phys(struct simgpu *gpu, u64 offset)
 EXPORT_SYMBOL_GPL(simgpu_vram_phys);
 
 /* Sleeps: under software emulation a large window takes a while. */
-void simgpu_vram_clear(struct simgpu *gpu, u64 offset, u64 size)
+void simgpu_vram_fill(struct simgpu *gpu, u64 offset, u64 size, u8 value)
 {
 	while (size) {
 		u64 step = min_t(u64, size, SZ_1M);
 
-		memset_io(gpu->vram + offset, 0, step);
+		memset_io(gpu->vram + offset, value, step);
 		offset += step;
 		size -= step;
 		cond_resched();
 	}
 }
-EXPORT_SYMBOL_GPL(simgpu_vram_clear);
+EXPORT_SYMBOL_GPL(simgpu_vram_fill);
+
+/* What a reset that succeeds makes of a window. */
+void simgpu_vram_reset(struct simgpu *gpu, enum simgpu_flr how, u64 offset,
+		       u64 size)
+{
+	if (how == SIMGPU_FLR_LEAVE)
+		return;
+	simgpu_vram_fill(gpu, offset, size, 0);
+	if (how == SIMGPU_FLR_TABLE)
+		simgpu_vram_fill(gpu, offset + size - SZ_4K, SZ_4K, 0xa5);
+}
 
 /* An MSI-X table comes up empty, with every vector masked. */
 void simgpu_regs_reset(struct simgpu_func *fn)
