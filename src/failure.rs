@@ -129,6 +129,7 @@ impl From<&Rejected> for Failure {
         let meaning = match error {
             Rejected::NoSuchSlice(_) => (Code::NotFound, "NO_SUCH_SLICE"),
             Rejected::Leased { .. } => (Code::FailedPrecondition, "LEASED"),
+            Rejected::Reserved { .. } => (Code::FailedPrecondition, "RESERVED"),
             Rejected::NotLeased { .. } => (Code::FailedPrecondition, "NOT_LEASED"),
             Rejected::OtherLease { .. } => (Code::Aborted, "OTHER_LEASE"),
             Rejected::Busy { .. } => (Code::Unavailable, "BUSY"),

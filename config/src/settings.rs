@@ -77,6 +77,8 @@ pub struct GpuSelection {
 pub struct GpuSettings {
     /// The mechanism to cut it with; default: the first that the GPU offers.
     pub mechanism: Option<MechanismKind>,
+    /// What must be known of its slices before somebody else gets them; default: as `[scrub]` says.
+    pub reuse: Option<Reuse>,
 }
 
 /// Which VFIO node a consumer gets.
@@ -127,11 +129,17 @@ pub struct RunSettings {
 
 /// What must be known of a slice before somebody else gets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Reuse {
     /// That all of its memory was read back after the reset and is zero.
     #[default]
     Verified,
+    /// The same; where not all of its memory can be read back, that its vendor's driver says that it
+    /// cleared it, and what can be read back is zero.
+    Vendor,
+    /// The same as `Verified`; a slice that was reset and of which more is not known stays with the
+    /// owner that it had.
+    SameOwner,
     /// That the kernel says that it was reset.
     Reset,
 }
@@ -144,6 +152,14 @@ pub struct ScrubSettings {
     /// For the reset and the reading back of one slice. Default 60s.
     #[serde(deserialize_with = "value::time")]
     pub deadline: Duration,
+}
+
+impl Settings {
+    /// What must be known of a slice of this GPU before somebody else gets it.
+    #[must_use]
+    pub fn reuse(&self, gpu: PciAddress) -> Reuse {
+        self.gpu.get(&gpu).and_then(|gpu| gpu.reuse).unwrap_or(self.scrub.reuse)
+    }
 }
 
 /// `[timeouts]`: how long vgpud waits for the kernel, as in `30s`.

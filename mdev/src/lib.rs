@@ -30,6 +30,6 @@ mod sriov;
 pub use error::{Error, NotAGpu};
 pub use gpu::{DriverName, Gpu, IommuGroup, MdevType, SriovCapability};
 pub use host::Host;
-pub use mechanism::{Mechanism, Profile, ResetOutcome, mechanism, mechanisms, uncuttable};
+pub use mechanism::{ClearOutcome, Mechanism, Profile, ResetOutcome, mechanism, mechanisms, uncuttable};
 pub use slice::{Instance, InstanceName, MdevUuid, VfIndex, VfioNodes};
 pub use vgpud_config::{ComputeShare, MechanismKind, Memory, Owner, PciAddress, PciId, ProfileName};

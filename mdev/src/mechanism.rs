@@ -31,6 +31,18 @@ pub enum ResetOutcome {
     NotOffered,
 }
 
+/// What became of a request that the vendor's driver clears an instance's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearOutcome {
+    /// The driver says that it did. That is a claim: whoever can look at the memory does.
+    Reported {
+        /// The driver's interface.
+        by: &'static str,
+    },
+    /// The driver has no such thing, or none whose word is worth anything.
+    NotOffered,
+}
+
 /// One way of cutting GPUs. Every method that takes a [`Host`] is blocking (a write to sysfs may
 /// sleep for seconds, and for ever where a VFIO user holds the device: call it on a worker), reads
 /// back what it wrote, and is idempotent: asked again for what is already so, it succeeds and
@@ -97,6 +109,15 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where the kernel says that the reset failed, or the device is silent after it.
     fn reset(&self, host: &Host, instance: &Instance) -> Result<ResetOutcome, Error>;
+
+    /// Lets the vendor's driver clear the instance's memory, where it can be asked to. The caller has
+    /// proved that nobody uses the instance.
+    ///
+    /// # Errors
+    /// Where the driver refuses, or does not report success.
+    fn clear_memory(&self, _host: &Host, _instance: &Instance) -> Result<ClearOutcome, Error> {
+        Ok(ClearOutcome::NotOffered)
+    }
 
     /// Ends the instance: an mdev is removed, a VF is taken off its VFIO driver and kept as a spare
     /// of its GPU. The caller has proved that nobody holds it.

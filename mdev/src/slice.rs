@@ -1,6 +1,6 @@
 //! Created instances: virtual functions and mediated devices.
 
-use crate::{DriverName, IommuGroup, PciAddress};
+use crate::{DriverName, IommuGroup, MechanismKind, PciAddress};
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -32,6 +32,17 @@ impl FromStr for MdevUuid {
 pub enum InstanceName {
     Vf(VfIndex),
     Mdev(MdevUuid),
+}
+
+impl InstanceName {
+    /// The mechanism that makes instances of such names.
+    #[must_use]
+    pub const fn mechanism(self) -> MechanismKind {
+        match self {
+            Self::Vf(_) => MechanismKind::Sriov,
+            Self::Mdev(_) => MechanismKind::Mdev,
+        }
+    }
 }
 
 impl fmt::Display for InstanceName {

@@ -13,11 +13,12 @@
 
 #[cfg(test)]
 mod tests;
+mod vendor_clear;
 mod virtual_function;
 
 use crate::{
-    ComputeShare, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
-    ProfileName, ResetOutcome, VfIndex, attribute, binding,
+    ClearOutcome, ComputeShare, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind,
+    PciAddress, Profile, ProfileName, ResetOutcome, VfIndex, attribute, binding,
 };
 use virtual_function::{VirtualFunction, virtual_functions};
 
@@ -146,6 +147,14 @@ impl Mechanism for Sriov {
         let index = index_of(instance.gpu, instance.name)?;
         match VirtualFunction::read(host, instance.gpu, index)? {
             Some(vf) => vf.reset(host),
+            None => Err(Error::NoSuchInstance { gpu: instance.gpu, name: instance.name }),
+        }
+    }
+
+    fn clear_memory(&self, host: &Host, instance: &Instance) -> Result<ClearOutcome, Error> {
+        let index = index_of(instance.gpu, instance.name)?;
+        match VirtualFunction::read(host, instance.gpu, index)? {
+            Some(vf) => vendor_clear::clear(host, vf.address),
             None => Err(Error::NoSuchInstance { gpu: instance.gpu, name: instance.name }),
         }
     }

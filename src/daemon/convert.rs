@@ -78,6 +78,7 @@ pub fn slice(slice: &Slice, snapshot: &Snapshot) -> api::Slice {
         cdev_node: instance.and_then(|instance| instance.nodes.cdev.as_ref()).map(node),
         waiting_for: snapshot.waiting.get(&slice.id).map(|waiting| waiting.what.clone()),
         waiting_since_unix_ms: snapshot.waiting.get(&slice.id).map(|waiting| waiting.since.0),
+        reserved_for: slice.reserved_for().map(ToString::to_string),
     }
 }
 
@@ -222,6 +223,7 @@ fn method(evidence: &Evidence) -> Vec<String> {
             format!("reset ({methods})")
         }
         (scrub::Step::Reset, _) => "reset".to_owned(),
+        (scrub::Step::VendorClear, _) => "vendor's clear".to_owned(),
         (scrub::Step::ReadBack { .. }, _) => "read back".to_owned(),
         (scrub::Step::Overwrite { .. }, _) => "overwrite".to_owned(),
     };

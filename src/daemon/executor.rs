@@ -19,7 +19,7 @@ use vgpud_vmm::{
     isolation,
     node::{self, Node},
     preflight::Level,
-    scrub::{Evidence, ResetEvidence},
+    scrub::{Evidence, FitFor, ResetEvidence},
 };
 
 /// What an effect came to.
@@ -31,6 +31,8 @@ pub enum Done {
     Withdrawn,
     /// Reset, and where the settings ask for it read back.
     Reset(Option<Evidence>),
+    /// Reset, and fit for its last owner alone.
+    Kept(Evidence),
     /// The instance has no reset, or is not clean after it, and has to be made again.
     Unclean(Option<Evidence>),
     Destroyed,
@@ -120,6 +122,8 @@ pub trait Executor: fmt::Debug + Send + Sync {
 /// What became of an instance that was to be made clean.
 enum Cleaned {
     Clean(Option<Evidence>),
+    /// Reset, and what it holds may be read by its last owner alone.
+    Kept(Evidence),
     /// A mediated device that offers no reset.
     NoReset(Option<Evidence>),
     Dirty(Evidence),
@@ -178,7 +182,8 @@ impl HostExecutor {
             // Made anew, it is as clean as its driver makes it.
             Cleaned::NoReset(None) => Ok(Done::Created(None)),
             Cleaned::NoReset(Some(evidence)) if evidence.is_clean() => Ok(Done::Created(Some(evidence))),
-            Cleaned::NoReset(Some(evidence)) | Cleaned::Dirty(evidence) => {
+            // Who had this memory before is not known: it may be somebody else's spare.
+            Cleaned::NoReset(Some(evidence)) | Cleaned::Kept(evidence) | Cleaned::Dirty(evidence) => {
                 Err(EffectError::NotClean { target: *target, evidence: Box::new(evidence) })
             }
         }
@@ -187,19 +192,20 @@ impl HostExecutor {
     /// Resets an instance that nobody holds, and where the settings ask for it reads it back.
     fn make_clean(&self, target: &Target, instance: &Instance) -> Result<Cleaned, EffectError> {
         let is_vf = matches!(target.name, InstanceName::Vf(_));
-        let cleaned = match self.settings().scrub.reuse {
+        let settings = self.settings();
+        let cleaned = match settings.reuse(target.gpu) {
             Reuse::Reset => match mechanism(target.mechanism).reset(&self.host, instance)? {
                 ResetOutcome::Done { .. } => Cleaned::Clean(None),
                 ResetOutcome::NotOffered => Cleaned::NoReset(None),
             },
-            Reuse::Verified => {
-                let settings = self.settings();
+            policy @ (Reuse::Verified | Reuse::Vendor | Reuse::SameOwner) => {
                 let job = self.job(Task::Scrub, target, instance)?;
                 let evidence = self.devices.scrub(&job, settings.scrub.deadline)?;
-                match &evidence.reset {
-                    ResetEvidence::NotOffered => Cleaned::NoReset(Some(evidence)),
-                    _ if evidence.is_clean() => Cleaned::Clean(Some(evidence)),
-                    _ => Cleaned::Dirty(evidence),
+                match (&evidence.reset, evidence.fit_for(policy)) {
+                    (ResetEvidence::NotOffered, _) => Cleaned::NoReset(Some(evidence)),
+                    (_, FitFor::Anyone) => Cleaned::Clean(Some(evidence)),
+                    (_, FitFor::LastOwner) => Cleaned::Kept(evidence),
+                    (_, FitFor::Nobody) => Cleaned::Dirty(evidence),
                 }
             }
         };
@@ -266,6 +272,7 @@ impl HostExecutor {
         self.prove_free(&instance.nodes)?;
         match (self.make_clean(target, &instance)?, target.name) {
             (Cleaned::Clean(evidence), _) => Ok(Done::Reset(evidence)),
+            (Cleaned::Kept(evidence), _) => Ok(Done::Kept(evidence)),
             (Cleaned::NoReset(evidence), _) => Ok(Done::Unclean(evidence)),
             (Cleaned::Dirty(evidence), InstanceName::Mdev(_)) => Ok(Done::Unclean(Some(evidence))),
             (Cleaned::Dirty(evidence), InstanceName::Vf(_)) => {

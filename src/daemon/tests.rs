@@ -5,3 +5,4 @@ mod faults;
 mod history;
 mod kill_points;
 mod life;
+mod reuse;

@@ -74,6 +74,11 @@ pub enum Event {
         slice: SliceId,
         evidence: Option<String>,
     },
+    /// Reset, and not shown to be clean, as `why` says: what it holds is its last owner's.
+    Kept {
+        slice: SliceId,
+        why: String,
+    },
     /// The instance has no reset, or one that does not make it clean, as `why` says; `fresh` names
     /// the one that takes its place.
     NoReset {

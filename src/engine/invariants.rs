@@ -28,6 +28,14 @@ pub fn of_state(state: &State) -> Vec<String> {
         if slice.phase.lease().is_some() && slice.generation == Generation::default() {
             broken.push(format!("{id} is leased without a generation"));
         }
+        let is_of = slice.data_of.as_ref();
+        if slice.phase.lease().is_some_and(|lease| is_of != Some(&lease.owner)) {
+            broken.push(format!("{id} is leased to somebody else than {is_of:?}, whose data it may hold"));
+        }
+        let anybodys = matches!(slice.phase, Phase::Planned | Phase::Creating | Phase::Quarantined { .. });
+        if anybodys && is_of.is_some() {
+            broken.push(format!("{id} is {} and kept for {is_of:?}", slice.phase));
+        }
         if matches!(slice.fate, Fate::Recreate { .. }) && slice.phase != Phase::Destroying {
             broken.push(format!("{id} waits to be created again while it is {}", slice.phase));
         }
@@ -63,6 +71,9 @@ pub fn after_step(before: &State, after: &State, may_leave_quarantine: Option<Sl
         };
         if now.generation < was.generation {
             broken.push(format!("the generation of {id} went backwards"));
+        }
+        if was.data_of.is_some() && now.data_of.is_some() && was.data_of != now.data_of {
+            broken.push(format!("{id} with the data of {:?} is given to {:?}", was.data_of, now.data_of));
         }
         let new_lease = now.generation > was.generation;
         if new_lease && was.phase.lease().is_some() {

@@ -20,6 +20,7 @@
 //! | Releasing | `Withdrawn` | Scrubbing | Reset |
 //! | Releasing | `StillHeld` | Leased; Quarantined where it was never handed over | (Unpublish) |
 //! | Scrubbing | `Scrubbed` | Ready; Destroying where that was asked | (Destroy) |
+//! | Scrubbing | `Kept` | Ready for its last owner alone; Quarantined where that is not known | |
 //! | Scrubbing | `NoReset` (it has none, or is not clean after it) | Destroying, to be created again under a fresh name | Destroy |
 //! | Ready, Quarantined | `Destroy` | Destroying | Destroy |
 //! | Quarantined | `Clear`, its instance is there | Scrubbing | Reset |

@@ -43,6 +43,7 @@ kinds! {
     ReleaseRefused = "release-refused",
     LeaseEnded = "lease-ended",
     SliceScrubbed = "slice-scrubbed",
+    SliceKept = "slice-kept",
     NotClean = "not-clean",
     SliceDestroying = "slice-destroying",
     SliceGone = "slice-gone",

@@ -133,14 +133,32 @@ impl Transition {
 
     pub(super) fn scrubbed(&mut self, id: SliceId, evidence: Option<&str>) -> Result<(), Rejected> {
         self.waits_for(id, |phase| *phase == Phase::Scrubbing)?;
-        if self.get(id)?.fate == Fate::Destroy {
+        let slice = self.get(id)?;
+        if slice.fate == Fate::Destroy {
             return self.start_destroying(id);
         }
+        slice.data_of = None;
         let message = match evidence {
             Some(evidence) => format!("{id} is clean and ready: {evidence}"),
             None => format!("{id} is reset and ready"),
         };
         self.enter(id, Phase::Ready, NoteKind::SliceScrubbed, message)
+    }
+
+    pub(super) fn kept(&mut self, id: SliceId, why: &str) -> Result<(), Rejected> {
+        self.waits_for(id, |phase| *phase == Phase::Scrubbing)?;
+        let slice = self.get(id)?;
+        if slice.fate == Fate::Destroy {
+            return self.start_destroying(id);
+        }
+        match &slice.data_of {
+            Some(owner) => {
+                let message = format!("{id} is ready for {owner} alone: {why}");
+                self.enter(id, Phase::Ready, NoteKind::SliceKept, message)
+            }
+            // It has been in quarantine since, and nobody can say whose data it may hold.
+            None => self.quarantine(id, QuarantineCause::ScrubFailed, why),
+        }
     }
 
     pub(super) fn no_reset(

@@ -11,6 +11,10 @@ pub enum Rejected {
     NoSuchSlice(SliceId),
     #[error("Slice {slice} is leased to {owner}; release it first")]
     Leased { slice: SliceId, owner: Owner },
+    #[error(
+        "Slice {slice} is ready for {owner} alone: it was reset, and nothing shows that it holds none of {owner}'s data; lease it to {owner}, or end it with `vgpuctl destroy {slice}`"
+    )]
+    Reserved { slice: SliceId, owner: Owner },
     #[error("Slice {slice} is leased to nobody (it is {phase})")]
     NotLeased { slice: SliceId, phase: &'static str },
     #[error("Slice {slice} is at lease {current}, not at {asked}: that lease has ended")]

@@ -22,6 +22,9 @@ pub struct Slice {
     /// The request that it is created with, until all slices of that request are ready.
     pub tie: Option<Tie>,
     pub generation: Generation,
+    /// Whose data it may hold: from the start of a lease until the slice was shown to be clean. It is
+    /// leased to nobody else before that.
+    pub data_of: Option<Owner>,
     pub created: UnixMillis,
 }
 
@@ -172,6 +175,12 @@ impl fmt::Display for Phase {
 }
 
 impl Slice {
+    /// The only owner that may have it, where it is ready for one alone.
+    #[must_use]
+    pub fn reserved_for(&self) -> Option<&Owner> {
+        self.data_of.as_ref().filter(|_| self.phase == Phase::Ready)
+    }
+
     /// Whether it stands still: ready, handed over, or quarantined.
     #[must_use]
     pub const fn at_rest(&self) -> bool {

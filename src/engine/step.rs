@@ -52,6 +52,7 @@ impl Transition {
             Event::StillHeld { slice, why } => self.still_held(slice, &why),
             Event::WithdrawFailed { slice, why } => self.withdraw_failed(slice, &why),
             Event::Scrubbed { slice, evidence } => self.scrubbed(slice, evidence.as_deref()),
+            Event::Kept { slice, why } => self.kept(slice, &why),
             Event::NoReset { slice, fresh, why } => self.no_reset(slice, fresh, why.as_deref()),
             Event::ScrubFailed { slice, why } => self.scrub_failed(slice, &why),
             Event::Destroyed { slice } => self.destroyed(slice),
@@ -95,6 +96,10 @@ impl Transition {
     ) -> Result<(), Rejected> {
         let slice = self.get(id)?;
         let owner = slice.phase.lease().map(|lease| lease.owner.clone());
+        // What is made, or out of vgpud's hands, may hold anybody's data.
+        if matches!(phase, Phase::Creating | Phase::Quarantined { .. }) {
+            slice.data_of = None;
+        }
         slice.phase = phase;
         let mut note = Note::slice(kind, slice, message);
         note.owner = note.owner.or(owner);
@@ -240,6 +245,7 @@ impl Transition {
                 fate: Fate::Keep,
                 tie: Some(Tie { request, owner: owner.cloned() }),
                 generation: Generation::default(),
+                data_of: None,
                 created: at,
             };
             let message = format!("{id} is planned: {} on {}", slice.profile, slice.gpu);
@@ -297,6 +303,9 @@ impl Transition {
     ) -> Result<(), Rejected> {
         let slice = self.get(id)?;
         match &slice.phase {
+            Phase::Ready if slice.reserved_for().is_some_and(|reserved| *reserved != owner) => {
+                Err(Rejected::Reserved { slice: id, owner: slice.data_of.clone().unwrap_or(owner) })
+            }
             Phase::Ready if slice.tie.is_none() => self.start_lease(id, owner, holder, at),
             Phase::Leased { lease } | Phase::Releasing { lease } => {
                 Err(Rejected::Leased { slice: id, owner: lease.owner.clone() })
@@ -320,6 +329,7 @@ impl Transition {
     ) -> Result<(), Rejected> {
         let slice = self.get(id)?;
         slice.generation = slice.generation.next();
+        slice.data_of = Some(owner.clone());
         let message = format!("{id} is leased to {owner} (lease {})", slice.generation);
         let lease = Lease { owner, since: at, holder, handover: None };
         self.enter(id, Phase::Leased { lease }, NoteKind::LeaseStarted, message)?;

@@ -28,8 +28,8 @@ pub fn write_slice(transaction: &Transaction<'_>, slice: &Slice) -> rusqlite::Re
     let tie = slice.tie.as_ref().map(json).transpose()?;
     transaction.execute(
         "INSERT OR REPLACE INTO slices (id, gpu, mechanism, profile, instance, memory, compute, phase, \
-         detail, fate, tie, generation, created_ms) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         detail, fate, tie, generation, created_ms, data_of) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         params![
             signed(slice.id.number()),
             slice.gpu.to_string(),
@@ -44,6 +44,7 @@ pub fn write_slice(transaction: &Transaction<'_>, slice: &Slice) -> rusqlite::Re
             tie,
             signed(slice.generation.0),
             signed(slice.created.0),
+            slice.data_of.as_ref().map(ToString::to_string),
         ],
     )?;
     Ok(())
@@ -116,6 +117,7 @@ struct RawSlice {
     memory: Option<i64>,
     compute: Option<i64>,
     generation: i64,
+    data_of: Option<String>,
     created: i64,
 }
 
@@ -130,6 +132,11 @@ impl RawSlice {
             memory: row.get("memory")?,
             compute: row.get("compute")?,
             generation: row.get("generation")?,
+            // A file of before version 3 has no such column.
+            data_of: match row.as_ref().column_index("data_of") {
+                Ok(index) => row.get(index)?,
+                Err(_) => None,
+            },
             created: row.get("created_ms")?,
         })
     }
@@ -140,6 +147,11 @@ impl RawSlice {
         let compute = match self.compute {
             Some(hundredths) => Some(share(hundredths)?),
             None => None,
+        };
+        let phase = parse::<Phase>(detail)?;
+        let data_of = match &self.data_of {
+            Some(owner) => Some(owner.parse().ok()?),
+            None => phase.lease().map(|lease| lease.owner.clone()),
         };
         Some(Slice {
             id: SliceId::new(u64::try_from(self.id).ok()?),
@@ -152,13 +164,14 @@ impl RawSlice {
                 None => None,
             },
             compute,
-            phase: parse::<Phase>(detail)?,
+            phase,
             fate: parse::<Fate>(fate)?,
             tie: match &self.tie {
                 Some(tie) => Some(parse::<Tie>(tie)?),
                 None => None,
             },
             generation: Generation(u64::try_from(self.generation).ok()?),
+            data_of,
             created: UnixMillis(u64::try_from(self.created).ok()?),
         })
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction};
 pub const APPLICATION_ID: i32 = 0x5647_5055;
 
 /// Each step brings a file from version `index` to `index + 1` (`PRAGMA user_version`).
-pub const STEPS: [&str; 2] = [INITIAL, HISTORY];
+pub const STEPS: [&str; 3] = [INITIAL, HISTORY, DATA_OF];
 
 const INITIAL: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -94,6 +94,11 @@ UPDATE leases SET instance = (SELECT s.instance FROM slices s WHERE s.id = lease
 CREATE INDEX leases_by_start ON leases (since_ms);
 
 CREATE INDEX audit_of_slice ON audit (slice, kind);
+";
+
+/// Version 3: whose data a slice may hold. Of one that is leased that stands in its lease.
+const DATA_OF: &str = "
+ALTER TABLE slices ADD COLUMN data_of TEXT;
 ";
 
 /// The version that this program writes.

@@ -32,6 +32,8 @@ pub enum ScrubWork {
 pub enum ScrubResult {
     /// The slice may be used: by its evidence, or by the kernel's word where the settings trust it.
     Clean,
+    /// The slice may be used by its last owner alone.
+    Kept,
     /// The instance is destroyed and made again.
     Remade,
     Failed,
@@ -60,13 +62,14 @@ impl ScrubWork {
 }
 
 impl ScrubResult {
-    const ALL: [Self; 4] = [Self::Clean, Self::Remade, Self::Failed, Self::GivenUp];
+    const ALL: [Self; 5] = [Self::Clean, Self::Kept, Self::Remade, Self::Failed, Self::GivenUp];
 
     /// One stable word.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Clean => "clean",
+            Self::Kept => "kept",
             Self::Remade => "remade",
             Self::Failed => "failed",
             Self::GivenUp => "given-up",

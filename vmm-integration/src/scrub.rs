@@ -1,13 +1,28 @@
 //! Making a slice clean between two owners, and proving it.
 //!
 //! 1. VFIO resets the device, and the kernel's verdict counts.
-//! 2. Every byte of the device's memory that can be mapped is read back.
-//! 3. Where it is not all zero: it is overwritten with zeros, the device is reset again, and it is
+//! 2. Where the vendor's driver can be asked to clear the memory, it is, and what it says is noted.
+//! 3. Every byte of the device's memory that can be mapped is read back.
+//! 4. Where it is not all zero: it is overwritten with zeros, the device is reset again, and it is
 //!    read back again.
 //!
 //! What comes out is [`Evidence`]: what was really done and seen, never more. A device without
 //! memory that can be mapped is [`Verdict::Unchecked`], and so is one that shows less of its memory
-//! than its owner had.
+//! than its owner had. Who may have the slice next is a policy over that ([`Evidence::fit_for`]).
+//!
+//! # How often the device is reset
+//!
+//! Drivers throttle resets (AMD's GIM 8: three a minute for each VF), so none is made that shows nothing.
+//!
+//! | resets by | the memory is zero | it has to be overwritten |
+//! | --- | --- | --- |
+//! | vfio-pci | at opening, at closing | at opening, after overwriting, at closing |
+//! | any other VFIO driver | asked for, and what it does at opening and closing | one more, after overwriting |
+//!
+//! vfio-pci resets a device that is opened and tells by `VFIO_DEVICE_FLAGS_RESET` whether that worked
+//! (`vfio_pci_core_enable`: `vdev->reset_works = !ret`), which is the verdict that asking for one more
+//! reset would give. Other drivers set that flag whatever happened, so they are asked. The reset at
+//! closing cannot be left out.
 //!
 //! # What counts as the device's memory
 //!
@@ -26,28 +41,29 @@
 
 mod evidence;
 mod memory;
+mod policy;
 
-pub use evidence::{Evidence, ResetEvidence, Step, Verdict};
+pub use evidence::{Evidence, ResetEvidence, Step, VendorClear, Verdict};
 pub use memory::LEAST;
+pub use policy::{FitFor, Proof};
 
 use crate::{
     device::{Device, DeviceError, NonZero, ResetOffer},
     node::Node,
+    preflight::chain,
 };
 pub(crate) use memory::DeviceMemory;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
-    path::PathBuf,
     time::{Duration, Instant},
 };
-use vgpud_mdev::{Host, attribute};
+use vgpud_mdev::{ClearOutcome, Host, Instance, attribute, mechanism};
 
 /// The slice that is scrubbed or checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// Its folder in sysfs.
-    pub sysfs: PathBuf,
+    pub instance: Instance,
     pub node: Node,
     /// Bytes of device memory that its owner had, where the mechanism says.
     pub memory: Option<u64>,
@@ -60,6 +76,7 @@ pub enum Stage {
     Start,
     Open,
     Reset,
+    VendorClear,
     ReadBack,
     Overwrite,
     Check,
@@ -72,6 +89,7 @@ impl fmt::Display for Stage {
             Self::Start => "the process that works on the device to start",
             Self::Open => "the device to open, which resets it",
             Self::Reset => "the device's reset",
+            Self::VendorClear => "the device's memory to be cleared by its vendor's driver",
             Self::ReadBack => "the device's memory to be read back",
             Self::Overwrite => "the device's memory to be overwritten",
             Self::Check => "a check of the device",
@@ -88,16 +106,24 @@ impl fmt::Display for Stage {
 pub fn scrub(host: &Host, subject: &Subject, mut at: impl FnMut(Stage)) -> Result<Evidence, DeviceError> {
     let begun = Instant::now();
     at(Stage::Open);
-    let device = Device::open(host, &subject.node, &subject.sysfs)?;
-    let mut scrub = Scrub { device, at: &mut at, steps: Vec::new(), reading: Duration::ZERO };
-    let outcome = scrub.run(subject);
-    let Scrub { device, steps, reading, .. } = scrub;
+    let device = Device::open(host, &subject.node, &subject.instance.sysfs)?;
+    let mut scrub = Scrub {
+        device,
+        subject,
+        at: &mut at,
+        steps: Vec::new(),
+        vendor_clear: VendorClear::default(),
+        reading: Duration::ZERO,
+    };
+    let outcome = scrub.run(host);
+    let Scrub { device, steps, vendor_clear, reading, .. } = scrub;
     at(Stage::Close);
     drop(device);
     let Outcome { reset, verdict, checked, found } = outcome?;
     Ok(Evidence {
         verdict,
         reset,
+        vendor_clear,
         steps,
         bytes_checked: checked,
         bytes_found: found,
@@ -112,8 +138,10 @@ fn micros(time: Duration) -> u64 {
 
 struct Scrub<'a> {
     device: Device,
+    subject: &'a Subject,
     at: &'a mut dyn FnMut(Stage),
     steps: Vec<Step>,
+    vendor_clear: VendorClear,
     /// How long the first look took.
     reading: Duration,
 }
@@ -126,21 +154,23 @@ struct Outcome {
 }
 
 impl Scrub<'_> {
-    fn run(&mut self, subject: &Subject) -> Result<Outcome, DeviceError> {
-        let reset = self.reset(subject)?;
+    fn run(&mut self, host: &Host) -> Result<Outcome, DeviceError> {
+        let methods = self.methods();
+        let reset = if self.was_reset_at_opening() { self.was_reset(methods)? } else { self.reset(methods)? };
         if let ResetEvidence::Failed { why, .. } = &reset {
             let verdict = Verdict::Unchecked { why: format!("the reset failed: {why}") };
             return Ok(Outcome { reset, verdict, checked: 0, found: 0 });
         }
+        self.let_vendor_clear(host);
         let command = self.device.enable_memory()?;
-        let outcome = self.make_clean(subject, reset);
+        let outcome = self.make_clean(reset);
         // After a failure the device is no longer trusted anyway.
         let restored = self.device.set_command(command);
         let outcome = outcome?;
         restored.map(|()| outcome)
     }
 
-    fn make_clean(&mut self, subject: &Subject, reset: ResetEvidence) -> Result<Outcome, DeviceError> {
+    fn make_clean(&mut self, reset: ResetEvidence) -> Result<Outcome, DeviceError> {
         let memory = DeviceMemory::of(&self.device)?;
         let checked = memory.bytes();
         if checked == 0 {
@@ -155,7 +185,8 @@ impl Scrub<'_> {
             (self.at)(Stage::Overwrite);
             memory.clear(&self.device)?;
             self.steps.push(Step::Overwrite { bytes: checked });
-            if let failed @ ResetEvidence::Failed { .. } = self.reset(subject)? {
+            let methods = self.methods();
+            if let failed @ ResetEvidence::Failed { .. } = self.reset(methods)? {
                 let why = "the reset after overwriting failed".to_owned();
                 let verdict = Verdict::Unchecked { why };
                 return Ok(Outcome { reset: failed, verdict, checked, found: found.bytes });
@@ -164,7 +195,7 @@ impl Scrub<'_> {
             let (rest, bar) = self.look(&memory)?;
             left = (bar, rest);
         }
-        let verdict = match (left, found.bytes, subject.memory) {
+        let verdict = match (left, found.bytes, self.subject.memory) {
             ((bar, NonZero { first: Some(first_offset), .. }), ..) => Verdict::Dirty { bar, first_offset },
             (_, _, Some(owned)) if owned > checked => {
                 let why = format!("only {checked} bytes of its {owned} can be mapped and read back");
@@ -184,26 +215,51 @@ impl Scrub<'_> {
         Ok(found)
     }
 
-    fn reset(&mut self, subject: &Subject) -> Result<ResetEvidence, DeviceError> {
+    fn let_vendor_clear(&mut self, host: &Host) {
+        (self.at)(Stage::VendorClear);
+        let instance = &self.subject.instance;
+        self.vendor_clear = match mechanism(instance.name.mechanism()).clear_memory(host, instance) {
+            Ok(ClearOutcome::NotOffered) => return,
+            Ok(ClearOutcome::Reported { by }) => VendorClear::Reported { by: by.to_owned() },
+            Err(error) => VendorClear::Failed { why: chain(&error) },
+        };
+        self.steps.push(Step::VendorClear);
+    }
+
+    /// What sysfs says how the device can be reset; empty for a mediated device.
+    fn methods(&self) -> String {
+        let path = self.subject.instance.sysfs.join("reset_method");
+        attribute::read(&path).ok().flatten().unwrap_or_default()
+    }
+
+    fn was_reset_at_opening(&self) -> bool {
+        let driver = self.subject.instance.driver.as_ref();
+        driver.is_some_and(|driver| driver.0 == "vfio-pci")
+            && self.device.reset_offer() == ResetOffer::Offered
+    }
+
+    fn reset(&mut self, methods: String) -> Result<ResetEvidence, DeviceError> {
         // vfio-pci withdraws its offer when the reset at opening failed, so a device that sysfs says
         // can be reset is asked all the same, for the errno.
-        let methods = attribute::read(&subject.sysfs.join("reset_method")).ok().flatten().unwrap_or_default();
         if self.device.reset_offer() == ResetOffer::NotOffered && methods.is_empty() {
             return Ok(ResetEvidence::NotOffered);
         }
         (self.at)(Stage::Reset);
-        let evidence = match self.device.reset() {
-            Ok(()) => ResetEvidence::Done { methods },
+        match self.device.reset() {
+            Ok(()) => self.was_reset(methods),
             Err(error @ DeviceError::Refused { .. }) => {
                 let errno = error.errno();
                 let why = errno.map_or_else(|| error.to_string(), |errno| io_error(errno).to_string());
-                return Ok(ResetEvidence::Failed { why, errno });
+                Ok(ResetEvidence::Failed { why, errno })
             }
-            Err(error) => return Err(error),
-        };
+            Err(error) => Err(error),
+        }
+    }
+
+    fn was_reset(&mut self, methods: String) -> Result<ResetEvidence, DeviceError> {
         self.steps.push(Step::Reset);
         // A device that is gone reads as ones after a reset that "succeeded".
-        self.device.config_space().map(|_| evidence)
+        self.device.config_space().map(|_| ResetEvidence::Done { methods })
     }
 }
 

@@ -101,6 +101,7 @@ fn everything_can_be_set() {
         exclude = ["0000:03:00.0", "04:00.0"]
         [gpu."41:00.0"]
         mechanism = "mdev"
+        reuse = "same-owner"
         [vfio]
         node = "cdev"
         [run]
@@ -116,6 +117,8 @@ fn everything_can_be_set() {
     );
     let scrub = ScrubSettings { reuse: Reuse::Reset, deadline: Duration::from_secs(300) };
     assert_eq!(settings.scrub, scrub);
+    assert_eq!(settings.reuse("41:00.0".parse().unwrap()), Reuse::SameOwner);
+    assert_eq!(settings.reuse("42:00.0".parse().unwrap()), Reuse::Reset);
     assert_eq!(settings.daemon.socket, Path::new("/run/other.sock"));
     assert_eq!(settings.daemon.state_dir, DaemonSettings::default().state_dir);
     let operators: Vec<_> = settings.access.operators.iter().map(ToString::to_string).collect();

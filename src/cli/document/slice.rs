@@ -56,6 +56,8 @@ pub struct Slice {
     /// What vgpud is doing to it, or waits to do.
     waiting_for: Option<String>,
     waiting_since_unix_ms: Option<u64>,
+    /// A ready slice that may hold this owner's data, and that nobody else is given.
+    reserved_for: Option<String>,
     #[serde(skip)]
     compute_hundredths: Option<u32>,
 }
@@ -158,6 +160,7 @@ impl From<api::Slice> for Slice {
             cdev_node: slice.cdev_node,
             waiting_for: slice.waiting_for,
             waiting_since_unix_ms: slice.waiting_since_unix_ms,
+            reserved_for: slice.reserved_for,
             compute_hundredths: slice.compute_hundredths,
         }
     }
@@ -225,6 +228,10 @@ fn table<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> String {
             or_none(slice.lease.as_ref().map(|lease| &lease.owner)),
         ]);
         grid.note(&slice.id, slice.quarantine_reason.as_ref());
+        grid.note(
+            &slice.id,
+            slice.reserved_for.as_ref().map(|owner| format!("reserved for {owner}")).as_ref(),
+        );
         grid.note(&slice.id, slice.waiting().map(|what| format!("in hand: {what}")).as_ref());
     }
     grid.render()
@@ -258,6 +265,7 @@ impl Document for OneSlice {
             ("compute", slice.compute_hundredths.map(|share| compute(Some(share)))),
             ("phase", Some(slice.phase.to_string())),
             ("quarantined", slice.quarantine_reason.clone()),
+            ("reserved for", slice.reserved_for.clone()),
             ("in hand", slice.waiting()),
             ("address", slice.address.clone()),
             ("mdev", slice.mdev_uuid.clone()),
@@ -293,5 +301,26 @@ impl Document for Destroyed {
     /// Nothing: what happened was told slice by slice.
     fn text(&self) -> String {
         String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_a_slice_is_reserved_for_is_told_below_it_and_among_its_facts() {
+        let slice = || api::Slice {
+            id: "s17".into(),
+            phase: api::Phase::Ready.into(),
+            reserved_for: Some("team-a".into()),
+            ..api::Slice::default()
+        };
+        assert!(Slices::new(vec![slice()]).text().contains("s17:  reserved for team-a"));
+        let facts = OneSlice::facts(slice()).text();
+        assert!(
+            facts.lines().any(|line| line.starts_with("reserved for") && line.ends_with("team-a")),
+            "{facts}"
+        );
     }
 }

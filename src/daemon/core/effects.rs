@@ -369,6 +369,9 @@ fn success(effect: &Effect, done: Done) -> Option<Event> {
         (Effect::Reset { .. }, Done::Reset(evidence)) => {
             Event::Scrubbed { slice: slice?, evidence: evidence.map(|evidence| evidence.to_string()) }
         }
+        (Effect::Reset { .. }, Done::Kept(evidence)) => {
+            Event::Kept { slice: slice?, why: evidence.to_string() }
+        }
         (Effect::Reset { .. }, Done::Unclean(evidence)) => {
             let fresh = InstanceName::Mdev(MdevUuid(uuid::Uuid::new_v4()));
             Event::NoReset { slice: slice?, fresh, why: evidence.map(|evidence| evidence.to_string()) }

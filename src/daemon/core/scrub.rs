@@ -24,6 +24,9 @@ impl Core {
             Ok(Done::Unclean(evidence)) => {
                 (ScrubResult::Remade, evidence.as_ref().map(ToString::to_string), evidence.clone())
             }
+            Ok(Done::Kept(evidence)) => {
+                (ScrubResult::Kept, Some(evidence.to_string()), Some(evidence.clone()))
+            }
             Ok(_) => return None,
             Err(error) => {
                 let evidence = match error {

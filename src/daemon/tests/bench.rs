@@ -30,7 +30,7 @@ use vgpud_mdev::{
 use vgpud_vmm::{
     device::process::{DeviceWork, Job, Preflight, ProcessError},
     preflight::{Check, CheckName, Level, Outcome},
-    scrub::{self, Evidence, ResetEvidence, Stage, Verdict},
+    scrub::{self, Evidence, ResetEvidence, Stage, VendorClear, Verdict},
 };
 
 pub const SRIOV: &str = "0000:41:00.0";
@@ -65,6 +65,9 @@ pub struct Bench {
 pub struct FakeDevices {
     /// What a scrub comes to, where it is not clean.
     pub unclean: Mutex<Option<Verdict>>,
+    pub vendor_clear: Mutex<VendorClear>,
+    /// What becomes of a reset, where it is something special.
+    pub reset: Mutex<Option<ResetEvidence>>,
     /// At what a check hangs, where it does.
     pub hangs: Mutex<Option<Stage>>,
     /// Held by a test that wants checks to wait.
@@ -77,11 +80,22 @@ impl DeviceWork for FakeDevices {
             InstanceName::Vf(_) => ResetEvidence::Done { methods: "flr".to_owned() },
             InstanceName::Mdev(_) => ResetEvidence::NotOffered,
         };
+        let reset = self.reset.lock().unwrap().clone().unwrap_or(reset);
         let bytes_checked = job.memory.unwrap_or_default();
         let steps = vec![scrub::Step::ReadBack { bytes: bytes_checked }];
         let (bytes_found, read_back_us, duration_us) = (0, 1, 1);
         let verdict = self.unclean.lock().unwrap().clone().unwrap_or(Verdict::Clean);
-        Ok(Evidence { verdict, reset, steps, bytes_checked, bytes_found, read_back_us, duration_us })
+        let vendor_clear = self.vendor_clear.lock().unwrap().clone();
+        Ok(Evidence {
+            verdict,
+            reset,
+            vendor_clear,
+            steps,
+            bytes_checked,
+            bytes_found,
+            read_back_us,
+            duration_us,
+        })
     }
 
     fn preflight(&self, _: &Job, _: Duration) -> Preflight {
@@ -187,8 +201,12 @@ impl Bench {
     }
 
     pub async fn lease(&self, id: &str, holder: Option<u32>) -> Result<api::Slice, Refused> {
+        self.lease_to("pod-a", id, holder).await
+    }
+
+    pub async fn lease_to(&self, owner: &str, id: &str, holder: Option<u32>) -> Result<api::Slice, Refused> {
         let holder = holder.map(|pid| api::Holder { pid });
-        let request = api::LeaseSliceRequest { id: id.into(), owner: "pod-a".into(), holder };
+        let request = api::LeaseSliceRequest { id: id.into(), owner: owner.into(), holder };
         Ok(self.client().lease_slice(request).await?.into_inner())
     }
 

@@ -111,6 +111,8 @@ enum End {
     FailsBefore,
     /// It was done, and its read-back failed.
     FailsAfter,
+    /// A reset that leaves its owner's data, which is not shown to be gone.
+    LeavesData,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +130,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => Just(End::OutOfPatience),
         1 => Just(End::FailsBefore),
         1 => Just(End::FailsAfter),
+        2 => Just(End::LeavesData),
     ];
     let presence = prop_oneof![Just(Presence::Yes), Just(Presence::No)];
     let lease = prop_oneof![3 => Just(WhichLease::Any), 2 => Just(WhichLease::Current), 1 => Just(WhichLease::Former)];

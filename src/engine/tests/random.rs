@@ -34,7 +34,12 @@ fn asked() -> impl Strategy<Value = Event> {
             at: AT,
         }),
         id().prop_map(|slice| Event::Begin { slice }),
-        id().prop_map(|slice| Event::Lease { slice, owner: owner(), holder: None, at: AT }),
+        (id(), any::<bool>()).prop_map(|(slice, other)| Event::Lease {
+            slice,
+            owner: if other { "pod-b".parse().unwrap() } else { owner() },
+            holder: None,
+            at: AT,
+        }),
         id().prop_map(|slice| Event::Release { slice, generation: None, cause: ReleaseCause::Asked }),
         (id(), any::<bool>()).prop_map(|(slice, release)| Event::Destroy {
             slice,
@@ -58,6 +63,7 @@ fn outcome() -> impl Strategy<Value = Event> {
         1 => id().prop_map(|slice| Event::StillHeld { slice, why: why() }),
         1 => id().prop_map(|slice| Event::WithdrawFailed { slice, why: why() }),
         3 => id().prop_map(|slice| Event::Scrubbed { slice, evidence: None }),
+        1 => id().prop_map(|slice| Event::Kept { slice, why: why() }),
         1 => (id(), fresh()).prop_map(|(slice, fresh)| Event::NoReset { slice, fresh, why: None }),
         1 => id().prop_map(|slice| Event::ScrubFailed { slice, why: why() }),
         3 => id().prop_map(|slice| Event::Destroyed { slice }),

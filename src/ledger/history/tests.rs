@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use std::path::Path;
 use tempfile::TempDir;
 use vgpud_mdev::{MechanismKind, VfIndex};
-use vgpud_vmm::scrub::{Evidence, ResetEvidence, Step, Verdict};
+use vgpud_vmm::scrub::{Evidence, ResetEvidence, Step, VendorClear, Verdict};
 
 const S1: SliceId = SliceId::new(1);
 
@@ -74,6 +74,7 @@ impl Written {
             reset: ResetEvidence::Done { methods: "flr".to_owned() },
             steps: vec![Step::Reset, Step::ReadBack { bytes: 4096 }],
             bytes_checked: 4096,
+            vendor_clear: VendorClear::NotOffered,
             bytes_found: 0,
             read_back_us: 5,
             duration_us: 9,

@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vgpud_config::NodeKind;
-use vgpud_mdev::{Host, Instance, InstanceName, MechanismKind, PciAddress, mechanism, wait};
+use vgpud_mdev::{Host, Instance, InstanceName, PciAddress, mechanism, wait};
 
 /// Work on one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,17 +132,13 @@ impl Job {
     }
 
     fn instance(&self, host: &Host) -> Result<Instance, vgpud_mdev::Error> {
-        let kind = match self.name {
-            InstanceName::Vf(_) => MechanismKind::Sriov,
-            InstanceName::Mdev(_) => MechanismKind::Mdev,
-        };
         let gone = vgpud_mdev::Error::NoSuchInstance { gpu: self.gpu, name: self.name };
-        mechanism(kind).find(host, self.gpu, self.name)?.ok_or(gone)
+        mechanism(self.name.mechanism()).find(host, self.gpu, self.name)?.ok_or(gone)
     }
 
     fn subject(&self, host: &Host, instance: &Instance) -> Result<Subject, Error> {
         let node = node::choose(host, &instance.nodes, self.node)?;
-        Ok(Subject { sysfs: instance.sysfs.clone(), node, memory: self.memory })
+        Ok(Subject { instance: instance.clone(), node, memory: self.memory })
     }
 }
 

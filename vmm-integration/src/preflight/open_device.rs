@@ -39,7 +39,7 @@ pub(super) fn checks(
         Err(error) => return not_open(CheckName::Node, &error, level, made),
     };
     at(Stage::Open);
-    match Device::open(host, &subject.node, &subject.sysfs) {
+    match Device::open(host, &subject.node, &subject.instance.sysfs) {
         Ok(device) => {
             made(Check::pass(CheckName::Node, format!("{} opens", subject.node)));
             made(Check::pass(CheckName::Iommu, "the kernel gave the device an address space of its own"));
@@ -181,7 +181,7 @@ fn config_space(subject: &Subject, device: &Device) -> Check {
 /// The ids that sysfs shows; a mediated device has none there.
 fn sysfs_id(subject: &Subject) -> Option<PciId> {
     let read = |file: &str| {
-        let text = attribute::read(&subject.sysfs.join(file)).ok()??;
+        let text = attribute::read(&subject.instance.sysfs.join(file)).ok()??;
         u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
     };
     Some(PciId { vendor: read("vendor")?, device: read("device")? })

@@ -1,5 +1,6 @@
 //! What a scrub did and saw.
 
+use super::Proof;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -9,11 +10,14 @@ pub struct Evidence {
     #[serde(flatten)]
     pub verdict: Verdict,
     pub reset: ResetEvidence,
+    /// Evidence of before vendors' clears has none.
+    #[serde(default)]
+    pub vendor_clear: VendorClear,
     /// What was done, in this order.
     pub steps: Vec<Step>,
     /// Bytes of device memory that the last look covered; 0 where there was none.
     pub bytes_checked: u64,
-    /// Bytes that were not zero at the first look, after the reset.
+    /// Bytes that were not zero at the first look, after the reset and the vendor's clear.
     pub bytes_found: u64,
     /// How long the first look at all the memory took, in microseconds.
     pub read_back_us: u64,
@@ -52,13 +56,35 @@ pub enum ResetEvidence {
     },
 }
 
+/// What became of the request that the vendor's driver clears the memory. The driver's word is none
+/// for what can be seen: that is read back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum VendorClear {
+    /// The driver reports success; `by` is its interface.
+    Reported {
+        by: String,
+    },
+    #[default]
+    NotOffered,
+    Failed {
+        why: String,
+    },
+}
+
 /// Something that was done to the device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "step")]
 pub enum Step {
+    /// By VFIO, asked for or at opening.
     Reset,
-    ReadBack { bytes: u64 },
-    Overwrite { bytes: u64 },
+    VendorClear,
+    ReadBack {
+        bytes: u64,
+    },
+    Overwrite {
+        bytes: u64,
+    },
 }
 
 impl Evidence {
@@ -78,6 +104,10 @@ impl fmt::Display for Evidence {
             ResetEvidence::NotOffered => ", without a reset".to_owned(),
             ResetEvidence::Failed { .. } => String::new(),
         };
+        let after = match &self.vendor_clear {
+            VendorClear::Reported { by } => format!("{after} and its vendor's clear ({by})"),
+            VendorClear::NotOffered | VendorClear::Failed { .. } => after,
+        };
         match &self.verdict {
             Verdict::Clean => write!(f, "all {checked} bytes of its memory read zero{after}"),
             Verdict::CleanedByOverwrite => write!(
@@ -89,7 +119,14 @@ impl fmt::Display for Evidence {
                 "{found} bytes of its memory were not zero{after} and overwriting did not clear them, \
                  the first at {first_offset:#x} of BAR {bar}"
             ),
+            Verdict::Unchecked { why } if self.proof() == Proof::VendorClear => {
+                write!(f, "only its vendor's driver says that it is clean{after}: {why}")
+            }
             Verdict::Unchecked { why } => write!(f, "nothing proves that it is clean: {why}"),
+        }?;
+        match &self.vendor_clear {
+            VendorClear::Failed { why } => write!(f, "; its vendor's clear failed: {why}"),
+            VendorClear::Reported { .. } | VendorClear::NotOffered => Ok(()),
         }
     }
 }
@@ -102,6 +139,7 @@ mod tests {
         Evidence {
             verdict,
             reset: ResetEvidence::Done { methods: "flr".to_owned() },
+            vendor_clear: VendorClear::NotOffered,
             steps: vec![Step::Reset, Step::ReadBack { bytes: 4096 }],
             bytes_checked: 4096,
             bytes_found: 7,
@@ -142,5 +180,19 @@ mod tests {
         let said = |verdict| evidence(verdict).to_string();
         assert_eq!(said(Verdict::Clean), "all 4096 bytes of its memory read zero after its reset (flr)");
         assert!(said(Verdict::Dirty { bar: 2, first_offset: 16 }).ends_with("the first at 0x10 of BAR 2"));
+        let mut cleared = evidence(Verdict::Unchecked { why: "it shows none".to_owned() });
+        (cleared.bytes_found, cleared.vendor_clear) = (0, VendorClear::Reported { by: "clrvffb".to_owned() });
+        let told = "only its vendor's driver says that it is clean after its reset (flr) and its vendor's \
+                    clear (clrvffb): it shows none";
+        assert_eq!(cleared.to_string(), told);
+        cleared.vendor_clear = VendorClear::Failed { why: "it is in use".to_owned() };
+        assert!(cleared.to_string().ends_with("it shows none; its vendor's clear failed: it is in use"));
+    }
+
+    #[test]
+    fn evidence_of_before_vendors_clears_is_read() {
+        let old = r#"{"verdict":"clean","reset":{"outcome":"done","methods":"flr"},"steps":[{"step":"reset"}],
+                      "bytes_checked":1,"bytes_found":0,"read_back_us":1,"duration_us":1}"#;
+        assert_eq!(serde_json::from_str::<Evidence>(old).unwrap().vendor_clear, VendorClear::NotOffered);
     }
 }

@@ -14,6 +14,9 @@ pub struct Account {
     pub generation: u64,
     pub lease: Option<Owner>,
     quarantined: bool,
+    last_owner: Option<Owner>,
+    /// The only one who may have it, where its reset left data.
+    reserved: Option<Owner>,
     /// Whom it is leased to as soon as its whole request is there.
     promise: Option<Owner>,
     /// Whether anything was done for it.
@@ -51,12 +54,13 @@ impl Books {
         })
     }
 
-    /// Whether somebody may have the slice now. `at_work`: an effect is under way for it.
-    fn available(&self, id: SliceId, at_work: impl Fn(SliceId) -> bool) -> bool {
+    /// Whether this owner may have the slice now. `at_work`: an effect is under way for it.
+    fn available(&self, id: SliceId, owner: &Owner, at_work: impl Fn(SliceId) -> bool) -> bool {
         let Some(account) = self.accounts.get(&id) else { return false };
         let request = self.accounts.iter().filter(|(_, other)| other.request == account.request);
         account.lease.is_none()
             && !account.quarantined
+            && account.reserved.as_ref().is_none_or(|reserved| reserved == owner)
             && account.begun
             && request.into_iter().all(|(id, other)| other.begun && !at_work(*id))
     }
@@ -66,9 +70,10 @@ impl Books {
         let account = |id| self.accounts.get(id);
         match event {
             Event::Plan { slices, .. } => !self.fits(slices),
-            Event::Lease { slice, .. } => {
-                account(slice).is_none_or(|account| account.lease.is_some() || account.quarantined)
-            }
+            Event::Lease { slice, owner, .. } => account(slice).is_none_or(|account| {
+                let others = account.reserved.as_ref().is_some_and(|reserved| reserved != owner);
+                account.lease.is_some() || account.quarantined || others
+            }),
             Event::Release { slice, generation, .. } => account(slice).is_none_or(|account| {
                 account.quarantined || generation.is_some_and(|asked| asked.0 != account.generation)
             }),
@@ -86,7 +91,7 @@ impl Books {
     pub fn refused(&self, event: &Event, at_work: impl Fn(SliceId) -> bool) -> Result<(), String> {
         let granted = match event {
             Event::Plan { slices, .. } => self.fits(slices),
-            Event::Lease { slice, .. } => self.available(*slice, at_work),
+            Event::Lease { slice, owner, .. } => self.available(*slice, owner, at_work),
             Event::Destroy { slice, .. } => self.get(*slice).is_some_and(|account| account.quarantined),
             Event::Clear { slice, shown } => {
                 *shown != Shown::GpuAbsent && self.get(*slice).is_some_and(|account| account.quarantined)
@@ -131,6 +136,8 @@ impl Books {
                 generation: 0,
                 lease: None,
                 quarantined: false,
+                last_owner: None,
+                reserved: None,
                 promise: owner.cloned(),
                 begun: false,
             };
@@ -181,7 +188,10 @@ impl Books {
                 }
                 account.generation += 1;
                 let found = host.gpus.get(&account.gpu).and_then(|gpu| gpu.instances.get(&account.name));
-                if let Some(tenancy) = found.and_then(|found| found.open_by.or(found.data_of)) {
+                let tenancy = (id, slice.generation);
+                let left = found.and_then(|found| found.data_of);
+                let left = left.filter(|left| !host.is_same_owner(*left, tenancy));
+                if let Some(tenancy) = found.and_then(|found| found.open_by).or(left) {
                     return Err(format!("{id} is given to {owner} with what {tenancy:?} left"));
                 }
             }
@@ -208,6 +218,18 @@ impl Books {
             account.promise = None;
         }
         match event {
+            Event::Kept { slice, .. } if *slice == id && !quarantined => {
+                account.reserved.clone_from(&account.last_owner);
+            }
+            Event::Scrubbed { slice, .. } | Event::Created { slice, .. } if *slice == id => {
+                account.reserved = None;
+            }
+            _ => {}
+        }
+        if quarantined {
+            account.reserved = None;
+        }
+        match event {
             Event::NoReset { slice, fresh, .. } if *slice == id && slice.number() > 0 => {
                 account.next = Some(*fresh);
             }
@@ -222,6 +244,7 @@ impl Books {
         }
         account.begun |= slice.phase != Phase::Planned;
         account.quarantined = quarantined;
+        account.last_owner = now.clone().or(account.last_owner.take());
         account.lease = now;
         Ok(())
     }

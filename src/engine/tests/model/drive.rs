@@ -182,6 +182,11 @@ impl Drive {
         if let Some(broken) = invariants::after_step(&before, &next.state, may_leave).first() {
             return Err(broken.clone());
         }
+        for (id, slice) in &next.state.slices {
+            if let Some(lease) = slice.phase.lease() {
+                self.host.owners.insert((*id, slice.generation), lease.owner.clone());
+            }
+        }
         self.books.accepted(event, &next.state, &self.host)?;
         self.state = next.state;
         self.drop_quarantined(&before);
@@ -288,7 +293,10 @@ impl Drive {
         self.lane(gpu).stuck = false;
         let mut came = Came::Failed;
         if end != End::FailsBefore {
-            came = self.host.run(&effect)?;
+            came = match &effect {
+                Effect::Reset { target } if end == End::LeavesData => self.host.reset_in_vain(target)?,
+                effect => self.host.run(effect)?,
+            };
             if end == End::FailsAfter && came != Came::Held {
                 came = Came::Failed;
             }
@@ -326,6 +334,7 @@ impl Drive {
             (Effect::Withdraw { target }, Came::Held) => Event::StillHeld { slice: target.slice, why },
             (Effect::Withdraw { target }, _) => Event::WithdrawFailed { slice: target.slice, why },
             (Effect::Reset { target }, Came::Done) => Event::Scrubbed { slice: target.slice, evidence: None },
+            (Effect::Reset { target }, Came::Kept) => Event::Kept { slice: target.slice, why },
             (Effect::Reset { target }, Came::NoReset) => {
                 self.names += 1;
                 let fresh = InstanceName::Mdev(MdevUuid(Uuid::from_u128(self.names)));

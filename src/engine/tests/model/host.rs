@@ -29,6 +29,8 @@ pub struct Host {
     pub gpus: BTreeMap<PciAddress, Gpu>,
     /// CDI files, and what they lead to.
     pub published: BTreeMap<SliceId, (PciAddress, InstanceName, Generation)>,
+    /// Who had which lease.
+    pub owners: BTreeMap<Tenancy, Owner>,
 }
 
 /// What an effect came to.
@@ -36,6 +38,8 @@ pub struct Host {
 pub enum Came {
     Done,
     NoReset,
+    /// Reset, with its data left.
+    Kept,
     Held,
     Failed,
 }
@@ -53,7 +57,7 @@ impl Host {
         let gpus = (0..GPUS).map(|number| {
             (address(number), Gpu { there: true, found: number == 1, instances: BTreeMap::new() })
         });
-        Self { gpus: gpus.collect(), published: BTreeMap::new() }
+        Self { gpus: gpus.collect(), published: BTreeMap::new(), owners: BTreeMap::new() }
     }
 
     pub fn gpu(&mut self, address: PciAddress) -> &mut Gpu {
@@ -82,6 +86,24 @@ impl Host {
                 (*address, gpu.instances.keys().map(|name| instance(*address, *name)).collect())
             })
             .collect()
+    }
+
+    /// Whether both are leases of one owner, who may see what the other left.
+    pub fn is_same_owner(&self, one: Tenancy, other: Tenancy) -> bool {
+        one == other || (one.0 == other.0 && self.owners.get(&one) == self.owners.get(&other))
+    }
+
+    /// Resets an instance whose memory keeps what it has.
+    pub fn reset_in_vain(&mut self, target: &Target) -> Result<Came, String> {
+        let left = self.instance(target.gpu, target.name).and_then(|found| found.data_of);
+        let came = self.run(&Effect::Reset { target: *target })?;
+        match self.instance(target.gpu, target.name) {
+            Some(found) if came == Came::Done => {
+                found.data_of = left;
+                Ok(Came::Kept)
+            }
+            _ => Ok(came),
+        }
     }
 
     /// Runs an effect as the executor does; an error is a broken promise.
@@ -163,7 +185,8 @@ impl Host {
         if found.open_by.is_some() && !again {
             return Ok(Came::Held);
         }
-        if let Some(data_of) = found.data_of.filter(|data_of| *data_of != (slice, generation)) {
+        let data_of = found.data_of;
+        if let Some(data_of) = data_of.filter(|left| !self.is_same_owner(*left, (slice, generation))) {
             return Err(format!("lease {generation} of {slice} gets the data of {data_of:?}"));
         }
         self.published.insert(slice, (target.gpu, target.name, generation));
@@ -173,13 +196,15 @@ impl Host {
     /// A micro-VM opens what the CDI file of a slice leads to, and writes its data there.
     pub fn open(&mut self, slice: SliceId) -> Result<(), String> {
         let Some((gpu, name, generation)) = self.published.get(&slice).copied() else { return Ok(()) };
-        let Some(found) = self.instance(gpu, name) else { return Ok(()) };
+        let Some(found) = self.instance(gpu, name).cloned() else { return Ok(()) };
         let tenancy = (slice, generation);
-        if let Some(other) = found.open_by.or(found.data_of).filter(|other| *other != tenancy) {
+        let left = found.data_of.filter(|left| !self.is_same_owner(*left, tenancy));
+        if let Some(other) = found.open_by.filter(|other| *other != tenancy).or(left) {
             return Err(format!("{tenancy:?} opens {name} of {gpu}, which {other:?} had"));
         }
-        found.open_by = Some(tenancy);
-        found.data_of = Some(tenancy);
+        if let Some(found) = self.instance(gpu, name) {
+            *found = Content { data_of: Some(tenancy), open_by: Some(tenancy) };
+        }
         Ok(())
     }
 
