@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use vgpud_lab::{
-    Error, Host, HostSpec, Job, Lab, Progress, Stream, TestOutcome, VfioFlavour, run_test_binary,
+    Error, Host, HostSpec, Job, Lab, Length, Progress, Stream, TestOutcome, VfioFlavour, run_test_binary,
 };
 
 fn boot(spec: &HostSpec) -> Host {
@@ -161,6 +161,10 @@ mod sample {
     fn passes_on_the_machine_and_fails_in_the_host() {
         assert!(!std::path::Path::new(vgpud_lab::SHARE).is_dir());
     }
+
+    #[test]
+    #[ignore = "long: a sample"]
+    fn takes_long() {}
 }
 
 #[test]
@@ -169,7 +173,8 @@ fn test_binaries_run_in_a_host() {
     let binary = std::env::current_exe().unwrap();
     let mut lines = 0;
     let limit = Duration::from_secs(60);
-    let report = run_test_binary(&host, &binary, "sample::", limit, |_, _| lines += 1).unwrap();
+    let report =
+        run_test_binary(&host, &binary, "sample::", Length::Default, limit, |_, _| lines += 1).unwrap();
     let results: Vec<_> =
         report.results.iter().map(|result| (result.name.as_str(), result.outcome.clone())).collect();
     assert_eq!(
@@ -177,9 +182,12 @@ fn test_binaries_run_in_a_host() {
         [
             ("sample::passes", TestOutcome::Passed),
             ("sample::passes_on_the_machine_and_fails_in_the_host", TestOutcome::Failed),
+            ("sample::takes_long", TestOutcome::Skipped("long: a sample".to_owned())),
         ]
     );
     assert!(!report.success() && report.code == 101 && lines > 3, "{report:?}");
     assert!(report.text.contains("is_dir"), "{}", report.text);
+    let long = run_test_binary(&host, &binary, "takes_long", Length::Long, limit, |_, _| {}).unwrap();
+    assert!(long.success() && long.results[0].outcome == TestOutcome::Passed, "{long:?}");
     host.shutdown().unwrap();
 }

@@ -1,5 +1,4 @@
-//! What the last owner left, and that the next one never reads it. The owners here are small VFIO
-//! programs: they open the node of their lease, as a VMM does, and write or read all of the memory.
+//! What the last owner left: found, overwritten, told, or kept from everybody else.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,65 +6,16 @@ mod support;
 
 use serde_json::Value;
 use std::{
-    io::Write as _,
     path::Path,
     time::{Duration, Instant},
 };
-use support::{Daemon, Model, Output, SimGpu, assert_nothing_left, program, wait_for};
-use vgpud_mdev::Host;
-use vgpud_vmm::{
-    device::{Device, Mapping},
-    node::Node,
-};
+use support::{Daemon, Model, Output, SimGpu, Tenant, assert_nothing_left, program, tell, wait_for};
 
-const SECRET: [u8; 8] = *b"tenant A";
 const MINUTE: Duration = Duration::from_secs(60);
-/// Tenants of each kind of slice, one after the other.
-const HANDOVERS: u64 = 100;
-
-/// Says something that is shown of a test that passes, too: `eprintln!` would be kept back.
-macro_rules! tell {
-    ($($words:tt)*) => { std::io::stderr().write_all(format!("{}\n", format_args!($($words)*)).as_bytes()).unwrap() };
-}
 
 /// A GPU, a size to cut from it, and that size's memory in bytes.
 const KINDS: [(Model, &str, u64); 2] =
     [(Model::Sim, "vf-8", 16 << 20), (Model::Simmdev, "simgpu_mdev-small", 16 << 20)];
-
-/// A tenant that has its slice open.
-struct Tenant {
-    device: Device,
-}
-
-impl Tenant {
-    /// Opens a slice by the node that was handed over with its lease.
-    #[track_caller]
-    fn open(slice: &Value) -> Self {
-        let sysfs = Path::new(slice["sysfs_path"].as_str().unwrap());
-        let node = Node::from_path(slice["lease"]["node"].as_str().unwrap()).unwrap();
-        let device = Device::open(&Host::default(), &node, sysfs).unwrap();
-        device.enable_memory().unwrap();
-        Self { device }
-    }
-
-    fn memory(&self) -> Mapping {
-        let region = &self.device.regions()[0];
-        self.device.map(region, region.mappable[0]).unwrap()
-    }
-
-    /// Writes all of its memory; returns how much that is.
-    fn write(&self) -> u64 {
-        let memory = self.memory();
-        memory.fill(SECRET);
-        assert_eq!(memory.non_zero().bytes, memory.length() as u64, "written");
-        memory.length() as u64
-    }
-
-    /// Bytes that somebody left in its memory.
-    fn found(&self) -> u64 {
-        self.memory().non_zero().bytes
-    }
-}
 
 /// A slice with tenant A, who has written all of its memory and closed it.
 fn written(daemon: &Daemon, gpu: &SimGpu, profile: &str) -> (String, u64) {
@@ -153,7 +103,8 @@ fn without_the_check_the_secret_leaks() {
 #[test]
 fn a_reset_that_clears_is_proved_by_reading_back_at_memory_speed() {
     let daemon = Daemon::start();
-    for (model, profile, size) in KINDS {
+    let large = (Model::Simmdev, "simgpu_mdev-large", 64 << 20);
+    for (model, profile, size) in [KINDS[0], KINDS[1], large] {
         let gpu = SimGpu::find(model);
         let (id, _) = written(&daemon, &gpu, profile);
         let begun = Instant::now();
@@ -169,12 +120,133 @@ fn a_reset_that_clears_is_proved_by_reading_back_at_memory_speed() {
         assert_eq!((&evidence["report"], &evidence["verdict"]), (&"evidence".into(), &"clean".into()));
         assert_eq!(evidence["bytes_checked"], size);
         let micros = evidence["read_back_us"].as_u64().unwrap();
-        tell!(
-            "{profile}: {} MiB read back in {micros} us, {} MiB/s",
-            size >> 20,
-            (size * 1_000_000 / micros) >> 20
-        );
-        assert!(Duration::from_micros(micros) < Duration::from_secs(1), "{evidence}");
+        let speed = size as f64 / (1 << 30) as f64 / Duration::from_micros(micros).as_secs_f64();
+        tell!("{profile}: {} MiB read back in {micros} us, {speed:.2} GiB/s", size >> 20);
+        daemon.ok(&format!("destroy {id}"));
+    }
+    assert_nothing_left(&daemon);
+}
+
+/// Drivers of real cards throttle resets: none is made that shows nothing. vfio-pci resets a device that
+/// is opened and tells whether that worked; of others that is not known, and they are asked. All reset it
+/// once more when it is closed.
+#[test]
+fn a_scrub_resets_no_more_often_than_it_must() {
+    let daemon = Daemon::start();
+    for ((model, profile, _), clean) in KINDS.into_iter().zip([2, 3]) {
+        let gpu = SimGpu::find(model);
+        let id = daemon.create(&format!("{profile} --gpu {}", gpu.address)).remove(0);
+        let scrub = |verdict: &str| {
+            let before = gpu.resets();
+            let reports = device("scrub", &daemon.slice(&id));
+            assert_eq!(reports.last().unwrap()["verdict"], verdict, "{reports:#?}");
+            gpu.resets() - before
+        };
+        assert_eq!(scrub("clean"), clean, "{profile}: its memory is zero");
+        let _knob = gpu.set("flr", "leave", "clear");
+        daemon.ok(&format!("lease {id} --owner tenant-a"));
+        Tenant::open(&daemon.slice(&id)).write();
+        assert_eq!(scrub("cleaned-by-overwrite"), clean + 1, "{profile}: it has to be overwritten");
+        daemon.ok(&format!("destroy --release {id}"));
+    }
+    assert_nothing_left(&daemon);
+}
+
+/// A vendor's clear is asked for, and its word is none for what can be seen.
+#[test]
+fn a_vendors_clear_that_lies_or_fails_is_found_out() {
+    let daemon = Daemon::start();
+    let gpu = SimGpu::find(Model::S7150);
+    let _flr = gpu.set("flr", "leave", "clear");
+    let _clear = gpu.set("clrvffb", "clear", "clear");
+    let (id, size) = written(&daemon, &gpu, "vf-16");
+    let left = format!("{size} bytes of its memory were not zero after its reset (flr)");
+    for (how, told) in [
+        (
+            "clear",
+            format!(
+                "all {size} bytes of its memory read zero after its reset (flr) and its vendor's clear (clrvffb)"
+            ),
+        ),
+        ("lie", format!("{left} and its vendor's clear (clrvffb); overwritten")),
+        ("fail", format!("{left}; overwritten")),
+    ] {
+        gpu.turn("clrvffb", how);
+        daemon.ok(&format!("release {id}"));
+        let event = events(&daemon, "slice-scrubbed").pop().unwrap();
+        tell!("a clear that would {how}: {event}");
+        assert!(event.contains(&told), "{event}");
+        let failed = event.contains("its vendor's clear failed: clrvffb of");
+        assert_eq!(failed, how == "fail", "{event}");
+        daemon.ok(&format!("lease {id} --owner tenant-b"));
+        let tenant = Tenant::open(&daemon.slice(&id));
+        assert_eq!(tenant.found(), 0, "after a clear that would {how}");
+        tenant.write();
+    }
+    daemon.ok(&format!("destroy --release {id}"));
+    assert_nothing_left(&daemon);
+}
+
+/// Memory that no BAR shows is on the vendor's word, where an operator says that it counts, and on
+/// nothing else: a driver that lies there leaks.
+#[test]
+fn memory_that_no_bar_shows_is_reused_on_the_vendors_word_alone_where_that_is_the_policy() {
+    let gpu = SimGpu::find(Model::S7150Blind);
+    let daemon = Daemon::start();
+    daemon.ctl(&format!("create vf-16 --gpu {}", gpu.address)).fails_with(&["no memory that can be mapped"]);
+    assert_nothing_left(&daemon);
+    drop(daemon);
+    let daemon = Daemon::start_with(&format!("[gpu.\"{}\"]\nreuse = \"vendor\"", gpu.address));
+    let _flr = gpu.set("flr", "leave", "clear");
+    let _clear = gpu.set("clrvffb", "clear", "clear");
+    let (id, size) = written(&daemon, &gpu, "vf-16");
+    daemon.ok(&format!("release {id}"));
+    let event = events(&daemon, "slice-scrubbed").pop().unwrap();
+    assert!(event.contains("only its vendor's driver says that it is clean"), "{event}");
+    assert_eq!(found_by_the_next(&daemon, &id), 0);
+
+    daemon.ok(&format!("lease {id} --owner tenant-a"));
+    Tenant::open(&daemon.slice(&id)).write();
+    gpu.turn("clrvffb", "lie");
+    daemon.ok(&format!("release {id}"));
+    let leaked = found_by_the_next(&daemon, &id);
+    tell!("a vendor's clear that lies about memory that no BAR shows: {leaked} bytes leaked");
+    assert_eq!(leaked, size);
+
+    daemon.ok(&format!("lease {id} --owner tenant-a"));
+    gpu.turn("clrvffb", "fail");
+    daemon.ctl(&format!("release {id}")).fails_with(&["its vendor's clear failed"]);
+    assert_eq!(daemon.phase(&id), "quarantined");
+    daemon.ctl(&format!("lease {id} --owner tenant-b")).fails_with(&[&id, "quarantine"]);
+    gpu.turn("clrvffb", "clear");
+    daemon.ok(&format!("quarantine clear {id}"));
+    assert_eq!(found_by_the_next(&daemon, &id), 0);
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
+/// What cannot be made clean stays with its owner, and is anybody's when it is clean at last.
+#[test]
+fn a_slice_that_stays_dirty_is_kept_for_its_owner_where_that_is_the_policy() {
+    let mut daemon = Daemon::start_with("[scrub]\nreuse = \"same-owner\"");
+    for (model, profile, _) in KINDS {
+        let gpu = SimGpu::find(model);
+        let (id, _) = written(&daemon, &gpu, profile);
+        let knob = gpu.set("flr", "table", "clear");
+        daemon.ok(&format!("release {id}"));
+        let event = events(&daemon, "slice-kept").pop().unwrap();
+        assert!(event.contains("overwriting did not clear them"), "{event}");
+        daemon.kill();
+        daemon.start_again();
+        assert_eq!(daemon.slice(&id)["reserved_for"], "tenant-a");
+        assert!(daemon.ok("slices").contains("reserved for tenant-a"));
+        daemon.ctl(&format!("lease {id} --owner tenant-b")).fails_with(&[&id, "tenant-a alone"]);
+        daemon.ctl(&format!("run {id} --owner tenant-b")).fails_with(&[&id, "tenant-a alone"]);
+        daemon.ok(&format!("lease {id} --owner tenant-a"));
+        drop(knob);
+        daemon.ok(&format!("release {id}"));
+        assert_eq!(daemon.slice(&id)["reserved_for"], Value::Null);
+        assert_eq!(found_by_the_next(&daemon, &id), 0);
         daemon.ok(&format!("destroy {id}"));
     }
     assert_nothing_left(&daemon);
@@ -245,35 +317,6 @@ fn a_reset_that_hangs_is_left_behind_in_time() {
         // Killed, the process holds the device until the kernel returns, up to twice the reset's time.
         daemon.ok(&format!("destroy {id}"));
     }
-    assert_nothing_left(&daemon);
-}
-
-/// One slice of each kind goes from tenant to tenant, each of whom writes all of it.
-#[test]
-fn handovers() {
-    let daemon = Daemon::start();
-    let (mut handovers, mut leaked) = (0, 0);
-    let small = (Model::Flex170, "vf-2", 4 << 20);
-    for (model, profile, size) in [small, KINDS[1]] {
-        let gpu = SimGpu::find(model);
-        let id = daemon.create(&format!("{profile} --gpu {}", gpu.address)).remove(0);
-        let begun = Instant::now();
-        let _knob = gpu.set("flr", "leave", "clear");
-        for handover in 0..HANDOVERS {
-            gpu.turn("flr", if handover % 2 == 0 { "leave" } else { "clear" });
-            daemon.ok(&format!("lease {id} --owner tenant-{handover}"));
-            let tenant = Tenant::open(&daemon.slice(&id));
-            leaked += tenant.found();
-            assert_eq!(tenant.write(), size);
-            drop(tenant);
-            daemon.ok(&format!("release {id}"));
-            handovers += 1;
-        }
-        tell!("{profile}: {HANDOVERS} handovers in {:?}", begun.elapsed());
-        daemon.ok(&format!("destroy {id}"));
-    }
-    tell!("handovers: {handovers}, {leaked} bytes leaked");
-    assert_eq!(leaked, 0);
     assert_nothing_left(&daemon);
 }
 

@@ -50,7 +50,7 @@ pub use error::{Error, Result};
 pub use host::{Host, SHARE};
 pub use job::{Job, Output, Stream};
 pub use lab::Lab;
-pub use libtest::{TestOutcome, TestReport, TestResult, run_test_binary};
+pub use libtest::{Length, TestOutcome, TestReport, TestResult, run_test_binary};
 pub use progress::{Progress, Step};
 pub use running::Running;
 pub use spec::{Console, HostSpec, Iommu, VfioFlavour};

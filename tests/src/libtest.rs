@@ -52,6 +52,15 @@ impl TestReport {
     }
 }
 
+/// Which tests of a binary are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// Those without `#[ignore]`.
+    Default,
+    /// All of them.
+    Long,
+}
+
 /// Runs the tests of `binary` whose names contain `filter` (all: empty), one after the other, and
 /// hands on each line when it comes. The binary is built on the machine for its own glibc, at most
 /// as new as the host's (Debian 13).
@@ -62,12 +71,16 @@ pub fn run_test_binary(
     host: &Host,
     binary: &Path,
     filter: &str,
+    length: Length,
     deadline: Duration,
     mut line: impl FnMut(Stream, &str),
 ) -> Result<TestReport> {
     let program = host.install(binary)?;
     // One at a time: a lab host is one machine with one set of GPUs.
     let mut argv = vec![program.as_str(), "--test-threads=1", "--color=never"];
+    if length == Length::Long {
+        argv.push("--include-ignored");
+    }
     if !filter.is_empty() {
         argv.push(filter);
     }

@@ -1,7 +1,7 @@
 //! Which host each suite of lab tests runs on. A suite is one file in `tests/e2e`.
 
 use std::time::Duration;
-use vgpud_lab::{HostSpec, VfioFlavour};
+use vgpud_lab::{HostSpec, Length, VfioFlavour};
 
 /// One test binary on one host.
 #[derive(Debug, Clone)]
@@ -9,8 +9,7 @@ pub struct Suite {
     /// The test target.
     pub target: &'static str,
     pub host: HostSpec,
-    /// For all its tests together.
-    pub deadline: Duration,
+    deadline: Duration,
 }
 
 impl Suite {
@@ -25,6 +24,16 @@ impl Suite {
     }
 }
 
+impl Suite {
+    /// For all its tests together, with those that only a long run has.
+    pub fn deadline(&self, length: Length) -> Duration {
+        match length {
+            Length::Default => self.deadline,
+            Length::Long => self.deadline * 4,
+        }
+    }
+}
+
 /// All suites, the long ones first so that two hosts at once end together.
 pub fn all() -> Vec<Suite> {
     let debian = || HostSpec::new(VfioFlavour::Debian);
@@ -34,8 +43,10 @@ pub fn all() -> Vec<Suite> {
         Suite::new("micro_vm", debian().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("micro_vm", cdev().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("daemon", debian().gpus(["mi300x", "simmdev"]), 15),
-        Suite::new("scrub", debian().gpus(["sim", "flex170", "simmdev"]), 15),
-        Suite::new("scrub", cdev().gpus(["sim", "flex170", "simmdev"]), 15),
+        Suite::new("handover", debian().gpus(["simmdev", "flex170"]), 15),
+        Suite::new("handover", cdev().gpus(["simmdev", "flex170"]), 15),
+        Suite::new("scrub", debian().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
+        Suite::new("scrub", cdev().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
         Suite::new("trouble", debian().gpus(["mi300x", "sim", "simmdev", "rtx5070", "b580"]), 15),
         Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
         Suite::new("isolation", without_acs(debian()), 10),

@@ -13,7 +13,7 @@ use std::{
     sync::{Mutex, PoisonError, mpsc},
     time::Instant,
 };
-use vgpud_lab::{Job, Lab, Progress, run_test_binary};
+use vgpud_lab::{Job, Lab, Length, Progress, run_test_binary};
 
 /// Lab hosts at once: each has one virtual CPU and keeps one core busy.
 const HOSTS_AT_ONCE: usize = 2;
@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Only tests whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     filter: String,
+    /// Also the tests that take long, and are skipped otherwise
+    #[arg(long)]
+    long: bool,
     /// Leave out the tests that run inside the lab host
     #[arg(long)]
     no_lab: bool,
@@ -31,16 +34,22 @@ pub struct Arguments {
     suite: Option<String>,
 }
 
+impl Arguments {
+    const fn length(&self) -> Length {
+        if self.long { Length::Long } else { Length::Default }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let begun = Instant::now();
     let mut tally = Tally::default();
     if arguments.suite.is_none() {
-        tally.add(cargo_test("this machine", &["--workspace"], &arguments.filter)?);
+        tally.add(cargo_test("this machine", &["--workspace"], arguments)?);
     }
     if !arguments.no_lab {
         if arguments.suite.is_none() {
             let harness = ["--package", "vgpud-lab", "--features", "harness", "--test", "harness"];
-            tally.add(cargo_test("the lab's harness", &harness, &arguments.filter)?);
+            tally.add(cargo_test("the lab's harness", &harness, arguments)?);
         }
         tally.add(in_the_lab(arguments)?);
     }
@@ -54,9 +63,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Tests that run on this machine: `--workspace` has the unit, fake-host and process tests and the
 /// examples in the documentation; the harness's own boot lab hosts.
-fn cargo_test(place: &str, selection: &[&str], filter: &str) -> Result<Tally> {
+fn cargo_test(place: &str, selection: &[&str], arguments: &Arguments) -> Result<Tally> {
     let mut command = cargo::cargo(&["test", "--no-fail-fast", "--color=never"]);
-    command.args(selection).args(["--", filter]).stdout(Stdio::piped());
+    command.args(selection).args(["--", &arguments.filter]).stdout(Stdio::piped());
+    if arguments.long {
+        command.arg("--include-ignored");
+    }
     let mut child = command.spawn().context("Cannot start cargo test")?;
     let stdout = child.stdout.take().context("cargo test has no output")?;
     let mut tally = Tally::default();
@@ -106,7 +118,7 @@ fn in_the_lab(arguments: &Arguments) -> Result<Tally> {
                 let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                 while let Some((suite, test)) = next() {
                     // The receiver outlives this scope.
-                    let _ = sender.send(run_suite(lab, &suite, &test, programs, &arguments.filter));
+                    let _ = sender.send(run_suite(lab, &suite, &test, programs, arguments));
                 }
             });
         }
@@ -126,7 +138,13 @@ fn has_tests(test: &Executable, filter: &str) -> Result<bool> {
     Ok(!output.stdout.is_empty())
 }
 
-fn run_suite(lab: &Lab, suite: &Suite, test: &Executable, programs: &[Executable], filter: &str) -> Tally {
+fn run_suite(
+    lab: &Lab,
+    suite: &Suite,
+    test: &Executable,
+    programs: &[Executable],
+    arguments: &Arguments,
+) -> Tally {
     let place = suite.place();
     let mut tally = Tally::default();
     let result = (|| {
@@ -137,10 +155,12 @@ fn run_suite(lab: &Lab, suite: &Suite, test: &Executable, programs: &[Executable
         }
         // From the share every start of a program would be read over 9p again.
         host.run(&Job::script("cp /mnt/host/bin/vgpud /mnt/host/bin/vgpuctl /usr/local/bin/"))?.success()?;
-        let report = run_test_binary(&host, &test.path, filter, suite.deadline, |_, line| {
-            println!("[{place}] {line}");
-            tally.read(&place, line);
-        })?;
+        let (filter, length) = (&arguments.filter, arguments.length());
+        let report =
+            run_test_binary(&host, &test.path, filter, length, suite.deadline(length), |_, line| {
+                println!("[{place}] {line}");
+                tally.read(&place, line);
+            })?;
         if !report.success() && tally.failed.is_empty() {
             let name =
                 report.unfinished.unwrap_or_else(|| format!("the test binary ended with {}", report.code));

@@ -2,17 +2,28 @@
 //! knobs of the simulated GPUs. Everything here acts on the real kernel of the lab host.
 
 // Each suite uses its part, and a test may panic.
-#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, unused_imports, unused_macros, clippy::unwrap_used, clippy::expect_used)]
 
 mod daemon;
 mod leftovers;
 mod sim_gpu;
+mod tenant;
 
 pub use daemon::{Daemon, Output, Running, program, signal};
 pub use leftovers::assert_nothing_left;
 pub use sim_gpu::{Model, SimGpu};
+pub use tenant::Tenant;
 
 use std::time::{Duration, Instant};
+
+/// Says something that is shown of a test that passes, too: `eprintln!` would be kept back.
+macro_rules! tell {
+    ($($words:tt)*) => {
+        std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", format_args!($($words)*)).as_bytes())
+            .unwrap()
+    };
+}
+pub(crate) use tell;
 
 /// Polls until `ready` returns something.
 ///

@@ -11,6 +11,9 @@ use std::{
 pub enum Model {
     Mi300x,
     Flex170,
+    S7150,
+    /// The last of that model on the host.
+    S7150Blind,
     Sim,
     Simmdev,
     Rtx5070,
@@ -22,6 +25,7 @@ impl Model {
         match self {
             Self::Mi300x => ("0x1002", "0x74a1"),
             Self::Flex170 => ("0x8086", "0x56c0"),
+            Self::S7150 | Self::S7150Blind => ("0x1002", "0x6929"),
             Self::Sim => ("0x1234", "0x51a0"),
             Self::Simmdev => ("0x1234", "0x51a1"),
             Self::Rtx5070 => ("0x10de", "0x2f04"),
@@ -60,7 +64,8 @@ impl SimGpu {
             .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
             .collect();
         found.sort();
-        Self { address: found.first().unwrap_or_else(|| panic!("no {model:?} on this host")).clone() }
+        let found = if matches!(model, Model::S7150Blind) { found.last() } else { found.first() };
+        Self { address: found.unwrap_or_else(|| panic!("no {model:?} on this host")).clone() }
     }
 
     pub fn sysfs(&self, file: &str) -> PathBuf {
@@ -96,6 +101,14 @@ impl SimGpu {
     #[track_caller]
     pub fn knob(&self, knob: &str) -> String {
         fs::read_to_string(self.knob_path(knob)).unwrap().trim().to_owned()
+    }
+
+    /// How often its functions and mediated devices were reset so far.
+    #[track_caller]
+    pub fn resets(&self) -> u64 {
+        let counters = self.knob("counters");
+        let count = counters.lines().find_map(|line| line.strip_prefix("flr ")).expect("a count of resets");
+        count.trim().parse().unwrap()
     }
 
     /// The windows of VRAM, by slice name as vgpuctl shows it: VF index or mdev UUID.
