@@ -54,7 +54,7 @@ pub enum EffectError {
     )]
     NoReset(Target),
     #[error(
-        "{target} may hold what its last owner left: {evidence}; free it with `vgpuctl destroy`, or trust the kernel's reset with reuse = \"reset\" under [scrub]"
+        "{target} may hold what its last owner left: {evidence}; end it with `vgpuctl destroy`, or let something else count with `reuse` in the settings"
     )]
     NotClean { target: Target, evidence: Box<Evidence> },
     #[error(transparent)]

@@ -154,6 +154,40 @@ fn destroy_with_release_ends_in_nothing() {
     assert_eq!((leased.phase(1), &leased.effects[..]), ("destroying", &["destroy"][..]));
 }
 
+fn kept() -> Event {
+    Event::Kept { slice: S1, why: "it shows no memory".into() }
+}
+
+#[test]
+fn what_may_hold_an_owners_data_is_leased_to_that_owner_alone() {
+    let other = || Event::Lease { slice: S1, owner: "pod-b".parse().unwrap(), holder: None, at: AT };
+    let mut slice = Driven::leased();
+    slice.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(kept());
+    assert_eq!((slice.phase(1), slice.effects.len()), ("ready", 0));
+    assert_eq!(slice.refuse(other()), Rejected::Reserved { slice: S1, owner: owner() });
+    slice.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    slice.on(Event::HandedOver { slice: S1, handover: handover() });
+    slice.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1, evidence: None });
+    slice.on(other());
+    assert_eq!(slice.phase(1), "leased");
+}
+
+#[test]
+fn what_may_hold_anybodys_data_is_kept_for_nobody() {
+    let mut slice = Driven::leased();
+    slice.on(Event::Contradiction { slice: S1, why: "it was away".into() });
+    slice.on(Event::Clear { slice: S1, shown: Shown::There }).on(kept());
+    assert_eq!(slice.phase(1), "quarantined");
+}
+
+#[test]
+fn a_slice_that_is_to_be_destroyed_is_kept_for_nobody() {
+    let mut slice = Driven::leased();
+    slice.on(Event::Destroy { slice: S1, leased: LeasedSlice::Release });
+    slice.on(Event::Withdrawn { slice: S1 }).on(kept());
+    assert_eq!((slice.phase(1), &slice.effects[..]), ("destroying", &["destroy"][..]));
+}
+
 #[test]
 fn a_failed_handover_is_taken_back_and_scrubbed() {
     let mut ready = Driven::ready(1);

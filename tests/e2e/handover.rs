@@ -41,8 +41,7 @@ fn hand_over(what: &str, each: u64, mut tenant: impl FnMut(&Daemon, &str, u64) -
 
 /// A tenant that is a VFIO program; returns how many bytes it found.
 fn program(daemon: &Daemon, id: &str, number: u64) -> u64 {
-    daemon.ok(&format!("lease {id} --owner tenant-{number}"));
-    let slice = daemon.slice(id);
+    let slice = daemon.json(&format!("lease {id} --owner tenant-{number}"))["slice"].take();
     let tenant = Tenant::open(&slice);
     let found = tenant.found();
     assert_eq!(tenant.write(), slice["memory_bytes"].as_u64().unwrap());

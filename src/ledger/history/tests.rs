@@ -215,11 +215,14 @@ fn a_ledger_of_version_1_keeps_its_leases_and_goes_on() {
     let path = folder.path().join(open::FILE);
     Connection::open(&path).unwrap().execute_batch(VERSION_1).unwrap();
     assert!(!Ledger::open_to_read(&path).unwrap().export().unwrap().tables.contains_key("scrubs"));
+    let as_it_was = Ledger::open_to_read(&path).unwrap().check().unwrap();
+    assert_eq!((as_it_was.schema, as_it_was.problems), (1, vec![]));
     let (ledger, state) = Ledger::open(folder.path()).unwrap();
     let verdict = ledger.check().unwrap();
     assert_eq!((verdict.schema, verdict.problems), (schema::known(), vec![]));
     let lease = state.slices[&S1].phase.lease().unwrap();
     assert_eq!(lease.handover.as_ref().unwrap().address, None, "not known then");
+    assert_eq!(state.slices[&S1].data_of.as_ref(), Some(&lease.owner));
     let history = ledger.history(&HistoryFilter::default(), 9).unwrap();
     let told: Vec<_> = history
         .iter()
