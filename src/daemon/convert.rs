@@ -225,6 +225,7 @@ fn method(evidence: &Evidence) -> Vec<String> {
         (scrub::Step::Reset, _) => "reset".to_owned(),
         (scrub::Step::VendorClear, _) => "vendor's clear".to_owned(),
         (scrub::Step::ReadBack { .. }, _) => "read back".to_owned(),
+        (scrub::Step::Wait, _) => "wait".to_owned(),
         (scrub::Step::Overwrite { .. }, _) => "overwrite".to_owned(),
     };
     evidence.steps.iter().map(word).collect()

@@ -13,7 +13,7 @@ const PAGE: u64 = 4096;
 
 /// A GPU, a size to cut from it, and that size's memory in bytes.
 const KINDS: [(Model, &str, u64); 2] =
-    [(Model::Flex170, "vf-2", 4 << 20), (Model::Simmdev, "simgpu_mdev-small", 16 << 20)];
+    [(Model::Sim, "vf-8", 16 << 20), (Model::Simmdev, "simgpu_mdev-small", 16 << 20)];
 
 /// One slice of each kind goes from tenant to tenant, each of whom looks for what others left and then
 /// writes all of it. Every other reset leaves what is there.

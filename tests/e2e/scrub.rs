@@ -127,6 +127,32 @@ fn a_reset_that_clears_is_proved_by_reading_back_at_memory_speed() {
     assert_nothing_left(&daemon);
 }
 
+/// Intel's PF driver clears a VF's memory after the reset has returned: that is waited for, and nothing
+/// is overwritten. What stays is overwritten then.
+#[test]
+fn a_clear_that_comes_after_the_reset_is_waited_for() {
+    let daemon = Daemon::start();
+    let gpu = SimGpu::find(Model::Flex170);
+    let _knob = gpu.set("flr", "leave", "clear");
+    let (id, size) = written(&daemon, &gpu, "vf-31");
+    gpu.turn("flr", "late");
+    let before = gpu.resets();
+    daemon.ok(&format!("release {id}"));
+    assert_eq!(gpu.resets() - before, 2);
+    let event = events(&daemon, "slice-scrubbed").pop().unwrap();
+    assert!(event.contains(&format!("all {size} bytes of its memory read zero after its reset")), "{event}");
+
+    gpu.turn("flr", "leave");
+    daemon.ok(&format!("lease {id} --owner tenant-a"));
+    Tenant::open(&daemon.slice(&id)).write();
+    daemon.ok(&format!("release {id}"));
+    let event = events(&daemon, "slice-scrubbed").pop().unwrap();
+    assert!(event.contains("were not zero after its reset (flr); overwritten"), "{event}");
+    assert_eq!(found_by_the_next(&daemon, &id), 0);
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
 /// Drivers of real cards throttle resets: none is made that shows nothing. vfio-pci resets a device that
 /// is opened and tells whether that worked; of others that is not known, and they are asked. All reset it
 /// once more when it is closed.

@@ -2,7 +2,8 @@
 //!
 //! 1. VFIO resets the device, and the kernel's verdict counts.
 //! 2. Where the vendor's driver can be asked to clear the memory, it is, and what it says is noted.
-//! 3. Every byte of the device's memory that can be mapped is read back.
+//! 3. Every byte of the device's memory that can be mapped is read back; of an Intel VF again and again
+//!    for some seconds, while its PF may be clearing it.
 //! 4. Where it is not all zero: it is overwritten with zeros, the device is reset again, and it is
 //!    read back again.
 //!
@@ -58,7 +59,9 @@ use std::{
     fmt,
     time::{Duration, Instant},
 };
-use vgpud_mdev::{ClearOutcome, Host, Instance, attribute, mechanism};
+use vgpud_mdev::{ClearOutcome, Host, Instance, InstanceName, attribute, mechanism};
+
+const INTEL: u16 = 0x8086;
 
 /// The slice that is scrubbed or checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +81,7 @@ pub enum Stage {
     Reset,
     VendorClear,
     ReadBack,
+    Clear,
     Overwrite,
     Check,
     Close,
@@ -91,6 +95,7 @@ impl fmt::Display for Stage {
             Self::Reset => "the device's reset",
             Self::VendorClear => "the device's memory to be cleared by its vendor's driver",
             Self::ReadBack => "the device's memory to be read back",
+            Self::Clear => "the device's memory to be cleared after its reset",
             Self::Overwrite => "the device's memory to be overwritten",
             Self::Check => "a check of the device",
             Self::Close => "the device to close, which resets it",
@@ -142,7 +147,7 @@ struct Scrub<'a> {
     at: &'a mut dyn FnMut(Stage),
     steps: Vec<Step>,
     vendor_clear: VendorClear,
-    /// How long the first look took.
+    /// How long the first look took, with what it waited for.
     reading: Duration,
 }
 
@@ -178,7 +183,7 @@ impl Scrub<'_> {
             return Ok(Outcome { reset, verdict: Verdict::Unchecked { why }, checked, found: 0 });
         }
         let reading = Instant::now();
-        let (found, _) = self.look(&memory)?;
+        let (found, _) = self.look_patiently(&memory)?;
         self.reading = reading.elapsed();
         let mut left = (0, NonZero::default());
         if found.bytes > 0 {
@@ -192,7 +197,7 @@ impl Scrub<'_> {
                 return Ok(Outcome { reset: failed, verdict, checked, found: found.bytes });
             }
             self.device.enable_memory()?;
-            let (rest, bar) = self.look(&memory)?;
+            let (rest, bar) = self.look_patiently(&memory)?;
             left = (bar, rest);
         }
         let verdict = match (left, found.bytes, self.subject.memory) {
@@ -205,6 +210,32 @@ impl Scrub<'_> {
             _ => Verdict::CleanedByOverwrite,
         };
         Ok(Outcome { reset, verdict, checked, found: found.bytes })
+    }
+
+    /// The same, until it is zero or stays what it is for as long as the device may still be cleared.
+    fn look_patiently(&mut self, memory: &DeviceMemory) -> Result<(NonZero, u32), DeviceError> {
+        let deadline = Instant::now() + self.patience()?;
+        loop {
+            let (found, bar) = self.look(memory)?;
+            let Some(first) = found.first.filter(|_| Instant::now() < deadline) else {
+                return Ok((found, bar));
+            };
+            (self.at)(Stage::Clear);
+            self.steps.push(Step::Wait);
+            if !memory.turns_zero(&self.device, bar, first, deadline)? {
+                return Ok((found, bar));
+            }
+        }
+    }
+
+    /// How long after a reset the device may still be cleared. Intel's xe clears the memory of a VF of a
+    /// discrete GPU after each of its resets, which vfio-pci does not wait for, and gives up after 5 s
+    /// (Linux, drivers/gpu/drm/xe/xe_gt_sriov_pf_config.c, `pf_sanitize_lmem`).
+    fn patience(&self) -> Result<Duration, DeviceError> {
+        let vendor = self.device.config_space()?.id().map(|id| id.vendor);
+        let is_vf = matches!(self.subject.instance.name, InstanceName::Vf(_));
+        let may_be_cleared = is_vf && vendor == Some(INTEL);
+        Ok(if may_be_cleared { Duration::from_secs(6) } else { Duration::ZERO })
     }
 
     /// All of the memory: what is not zero, and the BAR in which the first such byte is.

@@ -15,6 +15,9 @@
 #include <linux/sysfs.h>
 #include "simgpu.h"
 
+/* How long after a reset the "late" one clears VRAM. */
+#define LATE_MS	2000
+
 struct workqueue_struct *simgpu_wq;
 
 /* With a reference, if it is there. */
@@ -68,6 +71,7 @@ void simgpu_func_flr(struct simgpu_func *fn)
 	case SIMGPU_FLR_CLEAR:
 	case SIMGPU_FLR_LEAVE:
 	case SIMGPU_FLR_TABLE:
+	case SIMGPU_FLR_LATE:
 		fn->state = SIMGPU_RESETTING;
 		fn->flr = how;
 		queue_delayed_work(simgpu_wq, &fn->reset_work,
@@ -110,15 +114,30 @@ static void reset_work(struct work_struct *work)
 		set_channel(fn, pci_channel_io_perm_failure);
 		break;
 	case SIMGPU_RESETTING:
+		cancel_delayed_work_sync(&fn->late_work);
 		/* Clear first: a function that answers has been cleared. */
-		simgpu_vram_reset(fn->gpu, fn->flr, fn->vram_offset,
-				  fn->vram_size);
+		if (fn->flr == SIMGPU_FLR_LATE)
+			mod_delayed_work(simgpu_wq, &fn->late_work,
+					 msecs_to_jiffies(LATE_MS));
+		else
+			simgpu_vram_reset(fn->gpu, fn->flr,
+					  fn->vram_offset,
+					  fn->vram_size);
 		simgpu_regs_reset(fn);
 		change_state(fn, SIMGPU_RESETTING, SIMGPU_READY);
 		break;
 	default:
 		break;
 	}
+}
+
+static void late_work(struct work_struct *work)
+{
+	struct simgpu_func *fn = container_of(to_delayed_work(work),
+					      struct simgpu_func, late_work);
+
+	simgpu_vram_reset(fn->gpu, SIMGPU_FLR_CLEAR, fn->vram_offset,
+			  fn->vram_size);
 }
 
 /* The functions whose FLR failed answer again. */
@@ -256,6 +275,7 @@ void simgpu_func_init(struct simgpu *gpu, unsigned int index)
 	fn->gpu = gpu;
 	fn->index = index;
 	INIT_DELAYED_WORK(&fn->reset_work, reset_work);
+	INIT_DELAYED_WORK(&fn->late_work, late_work);
 	INIT_WORK(&fn->unplug_work, unplug_work);
 	if (index == 0) {
 		fn->devfn = PCI_DEVFN(0, 0);

@@ -17,6 +17,7 @@ static const char * const flr_words[] = {
 	[SIMGPU_FLR_CLEAR] = "clear",
 	[SIMGPU_FLR_LEAVE] = "leave",
 	[SIMGPU_FLR_TABLE] = "table",
+	[SIMGPU_FLR_LATE] = "late",
 	[SIMGPU_FLR_FAIL] = "fail",
 	[SIMGPU_FLR_FAIL_FAST] = "fail-fast",
 };

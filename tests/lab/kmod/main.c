@@ -195,8 +195,10 @@ static void remove_gpu(struct simgpu *gpu)
 	pci_unlock_rescan_remove();
 
 	/* The last config cycle is over, so no reset can be started any more. */
-	for (unsigned int i = 0; i < gpu->nr_functions; i++)
+	for (unsigned int i = 0; i < gpu->nr_functions; i++) {
 		cancel_delayed_work_sync(&gpu->functions[i].reset_work);
+		cancel_delayed_work_sync(&gpu->functions[i].late_work);
+	}
 	release_ram(&gpu->regs_res, gpu->regs);
 	release_ram(&gpu->vram_res, gpu->vram);
 	kvfree(gpu);

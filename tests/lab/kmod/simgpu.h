@@ -78,6 +78,7 @@ enum simgpu_flr {
 	SIMGPU_FLR_CLEAR,	/* VRAM reads zero afterwards */
 	SIMGPU_FLR_LEAVE,	/* VRAM keeps what the last user wrote */
 	SIMGPU_FLR_TABLE,	/* zero, but for a table of the firmware */
+	SIMGPU_FLR_LATE,	/* zero a while after the function answers */
 	SIMGPU_FLR_FAIL,	/* function stays away until the kernel gives up */
 	SIMGPU_FLR_FAIL_FAST,	/* the same, and the kernel is told at once */
 };
@@ -112,6 +113,7 @@ struct simgpu_func {
 	u64 vram_offset;		/* in the GPU's VRAM */
 	u64 vram_size;
 	struct delayed_work reset_work;
+	struct delayed_work late_work;	/* clears VRAM after the reset */
 	struct work_struct unplug_work;
 	u8 config[SIMGPU_CONFIG_SIZE];
 };

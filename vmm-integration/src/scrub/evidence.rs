@@ -82,6 +82,8 @@ pub enum Step {
     ReadBack {
         bytes: u64,
     },
+    /// Until what was found had turned to zero by itself, or had not within the time.
+    Wait,
     Overwrite {
         bytes: u64,
     },

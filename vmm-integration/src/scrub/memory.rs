@@ -1,6 +1,8 @@
 //! The parts of a device's BARs that are its memory.
 
-use crate::device::{BarKind, ConfigSpace, Device, DeviceError, NonZero, Region};
+use crate::device::{Area, BarKind, ConfigSpace, Device, DeviceError, NonZero, Region};
+use std::time::Instant;
+use vgpud_mdev::wait;
 
 /// A BAR with fewer bytes that can be mapped is not taken for memory.
 pub const LEAST: u64 = 1 << 20;
@@ -56,6 +58,28 @@ impl DeviceMemory {
             }
         }
         Ok(total)
+    }
+
+    /// Whether what was found at `first` of a BAR turns to zero before `deadline`: somebody is clearing
+    /// the memory just now.
+    pub(super) fn turns_zero(
+        &self,
+        device: &Device,
+        bar: u32,
+        first: u64,
+        deadline: Instant,
+    ) -> Result<bool, DeviceError> {
+        let regions = self.regions.iter().filter(|region| region.index == bar);
+        let mut places = regions.flat_map(|region| region.mappable.iter().map(move |area| (region, *area)));
+        let holds = |area: Area| (area.offset..area.offset + area.size).contains(&first);
+        let Some((region, area)) = places.find(|(_, area)| holds(*area)) else { return Ok(false) };
+        let mapping = device.map(region, area)?;
+        let word = usize::try_from(first - area.offset).unwrap_or(usize::MAX) & !3;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let cleared = wait::until("the memory to be cleared", left, || {
+            Ok::<_, wait::TimedOut>((mapping.word(word) == Some(0)).then_some(()))
+        });
+        Ok(cleared.is_ok())
     }
 
     pub(super) fn clear(&self, device: &Device) -> Result<(), DeviceError> {
