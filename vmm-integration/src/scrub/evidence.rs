@@ -19,7 +19,7 @@ pub struct Evidence {
     pub bytes_checked: u64,
     /// Bytes that were not zero at the first look, after the reset and the vendor's clear.
     pub bytes_found: u64,
-    /// How long the first look at all the memory took, in microseconds.
+    /// How long the first look at all the memory took, in microseconds, with what it waited for.
     pub read_back_us: u64,
     /// From opening the device to its closing, in microseconds.
     pub duration_us: u64,
