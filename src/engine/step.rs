@@ -302,10 +302,10 @@ impl Transition {
         at: UnixMillis,
     ) -> Result<(), Rejected> {
         let slice = self.get(id)?;
+        if let Some(reserved) = slice.reserved_for().filter(|reserved| **reserved != owner) {
+            return Err(Rejected::Reserved { slice: id, owner: reserved.clone() });
+        }
         match &slice.phase {
-            Phase::Ready if slice.reserved_for().is_some_and(|reserved| *reserved != owner) => {
-                Err(Rejected::Reserved { slice: id, owner: slice.data_of.clone().unwrap_or(owner) })
-            }
             Phase::Ready if slice.tie.is_none() => self.start_lease(id, owner, holder, at),
             Phase::Leased { lease } | Phase::Releasing { lease } => {
                 Err(Rejected::Leased { slice: id, owner: lease.owner.clone() })
