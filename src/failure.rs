@@ -205,12 +205,15 @@ impl From<&ledger::Error> for Failure {
     fn from(error: &ledger::Error) -> Self {
         let meaning = match error {
             ledger::Error::Write { .. } | ledger::Error::Stopped { .. } => (Code::Internal, "LEDGER_STOPPED"),
-            ledger::Error::Folder { .. } | ledger::Error::Open { .. } | ledger::Error::Read { .. } => {
-                (Code::Internal, "LEDGER_UNREADABLE")
-            }
+            ledger::Error::Folder { .. }
+            | ledger::Error::Open { .. }
+            | ledger::Error::Log { .. }
+            | ledger::Error::Read { .. } => (Code::Internal, "LEDGER_UNREADABLE"),
             ledger::Error::Missing { .. } => (Code::NotFound, "LEDGER_MISSING"),
-            ledger::Error::Damaged { .. } | ledger::Error::Row { .. } => (Code::DataLoss, "LEDGER_DAMAGED"),
-            ledger::Error::Foreign { .. } | ledger::Error::Newer { .. } => {
+            ledger::Error::Damaged { .. } | ledger::Error::Row { .. } | ledger::Error::Gone { .. } => {
+                (Code::DataLoss, "LEDGER_DAMAGED")
+            }
+            ledger::Error::Foreign { .. } | ledger::Error::Newer { .. } | ledger::Error::Stray { .. } => {
                 (Code::FailedPrecondition, "LEDGER_REFUSED")
             }
         };

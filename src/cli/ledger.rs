@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Check, export or back up what vgpud has on record
 ///
-/// Reads the file in `state_dir` of the settings and changes nothing; vgpud may be running or not.
+/// Reads the file in `state_dir` of the settings and changes nothing; vgpud may be running or not, and
+/// the file system may be read-only: what is still in ledger.db-wal is read with it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  vgpuctl ledger backup /var/backups/vgpud-ledger.db")]
 pub struct LedgerArgs {
@@ -31,7 +32,8 @@ enum LedgerCommand {
     /// Copy it into a new file, as it is at one instant
     ///
     /// The copy is checked. To restore one: stop vgpud, move ledger.db, ledger.db-wal and
-    /// ledger.db-shm in `state_dir` away, put the copy there as ledger.db, start vgpud.
+    /// ledger.db-shm in `state_dir` away, put the copy there as ledger.db, start vgpud. A copy that lies
+    /// beside the ledger.db-wal of another ledger is refused.
     #[command(after_help = "Example:\n  vgpuctl ledger backup /var/backups/vgpud-ledger.db")]
     Backup {
         /// File that does not exist yet

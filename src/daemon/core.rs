@@ -116,6 +116,7 @@ pub struct Core {
     ended_holders: BTreeSet<(SliceId, Generation)>,
     refresh: host::Refresh,
     snapshot: watch::Sender<Arc<Snapshot>>,
+    last_words: watch::Sender<Option<Failure>>,
     last_sequence: u64,
     started: UnixMillis,
     running: Running,
@@ -136,6 +137,8 @@ pub struct Parts {
 pub struct Handle {
     pub sender: Sender,
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Why the core ended by itself; nobody sends any more once it has ended.
+    pub last_words: watch::Receiver<Option<Failure>>,
 }
 
 pub fn now() -> UnixMillis {
@@ -162,7 +165,8 @@ impl Core {
             started,
         };
         let (publisher, snapshot) = watch::channel(Arc::new(first));
-        let handle = Handle { sender: sender.clone(), snapshot };
+        let (speaker, last_words) = watch::channel(None);
+        let handle = Handle { sender: sender.clone(), snapshot, last_words };
         let core = Self {
             state,
             ledger,
@@ -184,6 +188,7 @@ impl Core {
             ended_holders: BTreeSet::new(),
             refresh: host::Refresh::default(),
             snapshot: publisher,
+            last_words: speaker,
             last_sequence: 0,
             started,
             running: Running::Reconciling,
@@ -205,10 +210,7 @@ impl Core {
                 _ = tick.tick() => self.tick(),
             };
             if let Err(error) = result {
-                let failure = Failure::from(&error);
-                for waiter in self.waiters.drain(..) {
-                    waiter.fail(&failure);
-                }
+                self.end_with(&Failure::from(&error));
                 return Err(error);
             }
             match self.running {
@@ -219,6 +221,24 @@ impl Core {
                 Running::Stopping { .. } => {}
             }
         }
+    }
+
+    /// Tells all who wait, or whose request was not yet looked at, why nothing comes of it.
+    fn end_with(mut self, failure: &Failure) {
+        for waiter in self.waiters.drain(..) {
+            waiter.fail(failure);
+        }
+        let mut creates = std::mem::take(&mut self.deferred);
+        while let Ok(message) = self.inbox.try_recv() {
+            if let Message::Command(Command::Create(create)) = message {
+                creates.push(create);
+            }
+        }
+        for create in creates {
+            // The client may have gone.
+            let _ = create.progress.send(Err(failure.clone()));
+        }
+        self.last_words.send_replace(Some(failure.clone()));
     }
 
     fn tick(&mut self) -> Result<(), ledger::Error> {
@@ -399,7 +419,11 @@ impl Core {
 
     fn command(&mut self, command: Command) -> Result<(), ledger::Error> {
         match command {
-            Command::Create(create) => self.create(create),
+            Command::Create(create) => {
+                let progress = create.progress.clone();
+                // The client may have gone.
+                self.create(create).inspect_err(|error| drop(progress.send(Err(Failure::from(error)))))
+            }
             Command::Lease { slice, owner, holder, reply } => self.lease(slice, owner, holder, reply),
             Command::Release { slice, generation, reply } => self.release(slice, generation, reply),
             Command::Destroy { slice, leased, reply } => self.destroy(slice, leased, reply),

@@ -16,7 +16,7 @@ pub enum StartError {
     Cdi(#[source] vgpud_kata::cdi::Error),
     #[error("Another vgpud runs already on {}: process {pid}; stop it first, or give this one its own --state-dir and --socket", path.display())]
     AlreadyRunning { path: PathBuf, pid: String },
-    #[error("Cannot lock {}", path.display())]
+    #[error("Cannot lock {}; vgpud writes to its state folder: make room there and make it writable, or set another state_dir under [daemon]", path.display())]
     Lock {
         path: PathBuf,
         #[source]

@@ -29,6 +29,9 @@ const FRESHNESS: Duration = Duration::from_secs(3);
 /// Messages that a client may be behind before its stream waits for it.
 const STREAM_BUFFER: usize = 64;
 
+/// How long the core may take from its last answer to its end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The service; one for all clients.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -56,9 +59,19 @@ impl Service {
     /// Asks the core and waits for its answer.
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
         let (reply, answer) = oneshot::channel();
-        let stopped = || Status::from(Failure::stopping());
-        self.core.sender.send(Message::Command(command(reply))).map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?.map_err(Status::from)
+        let asked = self.core.sender.send(Message::Command(command(reply))).is_ok();
+        match answer.await {
+            Ok(answer) if asked => answer.map_err(Status::from),
+            _ => Err(self.why_stopped().await.into()),
+        }
+    }
+
+    /// Why there is no answer from the core.
+    async fn why_stopped(&self) -> Failure {
+        let mut last_words = self.core.last_words.clone();
+        let ended = tokio::time::timeout(LAST_WORDS, last_words.wait_for(Option::is_some)).await;
+        let told = ended.ok().and_then(|told| told.ok()?.clone());
+        told.unwrap_or_else(Failure::stopping)
     }
 
     /// The host as it is now, or as it was last where it cannot be read in time.
@@ -145,8 +158,9 @@ impl Vgpud for Service {
         self.fresh().await;
         let (progress, steps) = mpsc::unbounded_channel();
         let create = Create { request, owner, mode, progress };
-        let sent = self.core.sender.send(Message::Command(Command::Create(create)));
-        sent.map_err(|_| Failure::stopping())?;
+        if self.core.sender.send(Message::Command(Command::Create(create))).is_err() {
+            return Err(self.why_stopped().await.into());
+        }
         Ok(Response::new(Box::pin(create_stream(steps))))
     }
 
@@ -294,7 +308,7 @@ impl Service {
             tokio::select! {
                 changed = grown => {
                     if changed.is_none() {
-                        return sender.send(Err(Failure::stopping().into())).await.map_err(|_| ClientGone);
+                        return sender.send(Err(self.why_stopped().await.into())).await.map_err(|_| ClientGone);
                     }
                 }
                 () = sender.closed() => return Err(ClientGone),

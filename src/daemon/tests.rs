@@ -4,5 +4,6 @@ mod bench;
 mod faults;
 mod history;
 mod kill_points;
+mod ledger_fails;
 mod life;
 mod reuse;

@@ -7,7 +7,11 @@
 //!   that it leads to, the outcome of the effect that caused it, and the audit notes in one
 //!   transaction (WAL, `synchronous=FULL`). Only then may an effect run.
 //! - **Never empty over something.** A file that is damaged, foreign, or of a newer schema is
-//!   refused with its path, what was found, and the way out.
+//!   refused with its path, what was found, and the way out; it and its log are left as they are. So is
+//!   a folder whose ledger is gone: the marker `ledger.made` beside it shows that there was one. Where
+//!   the whole folder is gone, nothing tells a lost ledger from a first start.
+//! - **Nothing acknowledged is dropped in silence.** SQLite passes over a damaged log; vgpud does not,
+//!   see the module `wal`.
 //! - **Fail stop.** After a failed write nothing more is written: the state in memory is no longer
 //!   known to be the one on disk. Start the daemon again when the cause is mended.
 //!
@@ -31,10 +35,13 @@ mod error;
 mod export;
 mod history;
 mod intent;
+mod new_file;
 mod open;
+mod read_only;
 mod row;
 mod schema;
 mod scrub;
+mod wal;
 
 pub use audit::AuditEntry;
 pub use backup::BackupError;

@@ -1,8 +1,11 @@
 //! Opening the file, and the rule that nothing is written after a failure.
 
-use super::{Error, schema};
+use super::{
+    Error, new_file, read_only, schema,
+    wal::{self, Fault},
+};
 use crate::engine::State;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig, ffi};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -24,30 +27,32 @@ enum Health {
 }
 
 /// How long somebody else's write is waited for.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// Name of the file in the state folder.
 pub const FILE: &str = "ledger.db";
 
 impl Ledger {
-    /// Opens the ledger of a state folder, makes a new one where there is none, and returns the
-    /// state that it holds.
+    /// Opens the ledger of a state folder, makes a new one where there never was one, brings it to this
+    /// program's schema, and returns the state that it holds.
     ///
     /// # Errors
-    /// Where the folder cannot be used, or the file is damaged, foreign or newer: then it is left
-    /// as it is.
+    /// Where the folder cannot be used, the file is gone, or it is damaged, foreign, newer or makes no
+    /// sense: then it and its log are left as they are.
     pub fn open(folder: &Path) -> Result<(Self, State), Error> {
         let path = folder.join(FILE);
         let no_folder = |source| Error::Folder { path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(no_folder)?;
         if !path.try_exists().map_err(no_folder)? {
-            make_new(&path, folder)?;
+            new_file::make(&path, folder)?;
         }
+        judge_log(&path)?;
         let connection = connect(&path).map_err(|source| Error::Open { path: path.clone(), source })?;
-        let mut ledger = Self { connection, path, health: Health::Sound };
+        let ledger = Self { connection, path, health: Health::Sound };
         ledger.check_before_use()?;
-        ledger.prepare().map_err(|source| ledger.unusable(source))?;
-        let state = ledger.load()?;
+        let state = ledger.bring_up_to_date()?;
+        ledger.use_log().map_err(|source| ledger.unusable(source))?;
+        new_file::mark(folder).map_err(no_folder)?;
         Ok((ledger, state))
     }
 
@@ -56,7 +61,6 @@ impl Ledger {
     /// # Errors
     /// Where there is none, or it is damaged, foreign or newer.
     pub fn open_to_read(path: &Path) -> Result<Self, Error> {
-        let open = |source| Error::Open { path: path.to_owned(), source };
         match fs::symlink_metadata(path) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -67,11 +71,9 @@ impl Ledger {
                 return Err(Error::Folder { path, source });
             }
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(path, flags).map_err(open)?;
-        connection.busy_timeout(BUSY).map_err(open)?;
+        judge_log(path)?;
+        let connection =
+            read_only::connect(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
         let ledger = Self { connection, path: path.to_owned(), health: Health::Sound };
         ledger.check_before_use()?;
         Ok(ledger)
@@ -95,25 +97,42 @@ impl Ledger {
         }
         let version = number("user_version")?;
         let found = u32::try_from(version).map_err(|_| self.damaged(format!("schema {version}")))?;
+        if found == 0 {
+            // It is written with the tables, in one transaction.
+            return Err(self.damaged("schema 0"));
+        }
         if found > schema::known() {
             return Err(Error::Newer { path: self.path.clone(), found, known: schema::known() });
         }
-        let check = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        // With the indexes: an open intent that is not found would not be done again.
+        let check = self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
         match check.map_err(|source| self.unusable(source))?.as_str() {
             "ok" => Ok(()),
             found => Err(self.damaged(found)),
         }
     }
 
-    fn prepare(&mut self) -> rusqlite::Result<()> {
-        let connection = &mut self.connection;
-        connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if version < schema::known() {
-            schema::migrate(connection, version)?;
-        }
+    /// Migrates and loads in one transaction: a file that makes no sense afterwards stays as it was.
+    fn bring_up_to_date(&self) -> Result<State, Error> {
+        let migrate = || {
+            self.connection.pragma_update(None, "synchronous", "FULL")?;
+            let transaction = self.connection.unchecked_transaction()?;
+            let version = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            if version < schema::known() {
+                schema::migrate(&transaction, version)?;
+            }
+            Ok(transaction)
+        };
+        let transaction = migrate().map_err(|source| self.unusable(source))?;
+        let state = self.load()?;
+        transaction.commit().map_err(|source| self.unusable(source))?;
+        Ok(state)
+    }
+
+    /// From here on the file is the one that vgpud works with.
+    fn use_log(&self) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "journal_mode", "WAL")?;
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(())
     }
 
@@ -170,34 +189,32 @@ impl Ledger {
     }
 }
 
+/// Connects to write. What is refused after all is left as it is, so its log is not worked into the
+/// file when this connection ends.
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    Connection::open_with_flags(path, flags)
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
+    // SQLite is content with less than it was asked for.
+    if connection.is_readonly("main")? {
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None));
+    }
+    connection.busy_timeout(BUSY)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
 }
 
-/// Makes a ledger under another name first: a crash in the middle must not leave a file that would
-/// have to be taken for a damaged one.
-fn make_new(path: &Path, folder: &Path) -> Result<(), Error> {
-    let draft = path.with_extension("db.new");
-    let no_folder = |source| Error::Folder { path: folder.to_owned(), source };
-    match fs::remove_file(&draft) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(no_folder(error)),
-    }
-    let fill = || {
-        let mut connection = connect(&draft)?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        schema::migrate(&mut connection, 0)?;
-        connection.close().map_err(|(_, error)| error)
-    };
-    fill().map_err(|source| Error::Write { path: draft.clone(), source })?;
-    let rename = || {
-        fs::rename(&draft, path)?;
-        fs::File::open(folder)?.sync_all()
-    };
-    rename().map_err(no_folder)
+fn judge_log(path: &Path) -> Result<(), Error> {
+    let log = wal::path(path);
+    let found = wal::fault(path).map_err(|source| Error::Log { path: log.clone(), source })?;
+    let damaged = |found| Error::Damaged { path: path.to_owned(), found };
+    Err(match found {
+        None => return Ok(()),
+        Some(Fault::Damaged { frame, frames }) => damaged(format!(
+            "frame {frame} of {frames} in {} is broken, and later ones were acknowledged",
+            log.display()
+        )),
+        Some(Fault::Header) => damaged(format!("the header of {} is broken", log.display())),
+        Some(Fault::Stray) => Error::Stray { path: path.to_owned(), log },
+    })
 }

@@ -1,6 +1,6 @@
 //! The schema and its steps: one migration for each version, never changed after a release.
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::Transaction;
 
 /// `VGPU` in ASCII: tells a ledger from other SQLite files (`PRAGMA application_id`).
 pub const APPLICATION_ID: i32 = 0x5647_5055;
@@ -107,17 +107,11 @@ pub fn known() -> u32 {
     u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
 }
 
-/// Brings a file from `version` to [`known`], all steps in one transaction.
-pub fn migrate(connection: &mut Connection, version: u32) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
+/// Brings a file from `version` to [`known`], all steps in this transaction.
+pub fn migrate(transaction: &Transaction<'_>, version: u32) -> rusqlite::Result<()> {
     for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
         transaction.execute_batch(step)?;
     }
-    stamp(&transaction)?;
-    transaction.commit()
-}
-
-fn stamp(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", known())
 }

@@ -1,5 +1,10 @@
 //! The ledger against files as they should not be, and its round trip.
 
+mod damage;
+mod power_loss;
+mod releases;
+mod sample;
+
 use super::*;
 use crate::engine::{
     Event, Holder, LeasedSlice, Note, NoteKind, Origin, PlannedSlice, SliceId, State, Transition, UnixMillis,
@@ -195,14 +200,19 @@ fn each_migration_leads_to_the_schema_of_a_new_file() {
         let rows = query.query_map([], |row| row.get::<_, Option<String>>(0)).unwrap();
         rows.map(Result::unwrap).collect::<Vec<_>>()
     };
-    let mut fresh = Connection::open_in_memory().unwrap();
-    schema::migrate(&mut fresh, 0).unwrap();
+    let migrate = |connection: &Connection, version| {
+        let transaction = connection.unchecked_transaction().unwrap();
+        schema::migrate(&transaction, version).unwrap();
+        transaction.commit().unwrap();
+    };
+    let fresh = Connection::open_in_memory().unwrap();
+    migrate(&fresh, 0);
     for version in 0..schema::known() {
-        let mut old = Connection::open_in_memory().unwrap();
+        let old = Connection::open_in_memory().unwrap();
         for step in &schema::STEPS[..usize::try_from(version).unwrap()] {
             old.execute_batch(step).unwrap();
         }
-        schema::migrate(&mut old, version).unwrap();
+        migrate(&old, version);
         assert_eq!(schema_of(&old), schema_of(&fresh), "from version {version}");
     }
 }

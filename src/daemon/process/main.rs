@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod disk;
 mod process;
 
 use process::{Home, Vgpud};

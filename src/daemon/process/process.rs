@@ -10,11 +10,14 @@ use std::{
 };
 use tempfile::TempDir;
 use vgpud::api::{GetStatusRequest, Status, vgpud_client::VgpudClient};
+use vgpud_mdev::fake::Machine;
 
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 pub struct Home {
-    folder: TempDir,
+    root: PathBuf,
+    /// Whose folder it is.
+    _owner: Box<dyn std::any::Any + Send + Sync>,
 }
 
 pub struct Vgpud {
@@ -24,7 +27,7 @@ pub struct Vgpud {
 /// Where systemd would listen.
 pub struct Notified(UnixDatagram);
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -38,14 +41,25 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 impl Home {
     pub fn new() -> Self {
         let folder = TempDir::new().unwrap();
+        Self::on(folder.path().to_owned(), folder)
+    }
+
+    /// On a host made of files. Only this process plays the kernel behind it: vgpud's writes are seen,
+    /// and answered by nobody.
+    pub fn with(machine: &Machine) -> Self {
+        let fake = machine.build();
+        Self::on(fake.host().path("/"), fake)
+    }
+
+    fn on(root: PathBuf, owner: impl std::any::Any + Send + Sync) -> Self {
         for path in ["sys/bus/pci/devices", "proc", "etc/vgpud"] {
-            fs::create_dir_all(folder.path().join(path)).unwrap();
+            fs::create_dir_all(root.join(path)).unwrap();
         }
-        Self { folder }
+        Self { root, _owner: Box::new(owner) }
     }
 
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.root
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -85,6 +99,18 @@ impl Home {
         command
     }
 
+    /// vgpuctl on this host, to its end.
+    pub fn vgpuctl(&self, arguments: &[&str]) -> std::process::Output {
+        self.vgpuctl_command(arguments).output().unwrap()
+    }
+
+    pub fn vgpuctl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vgpuctl"));
+        command.arg("--root").arg(self.folder()).arg("--socket").arg(self.socket()).args(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
     pub fn start(&self) -> Vgpud {
         self.start_with(&[])
     }
@@ -103,9 +129,12 @@ impl Home {
 
     /// What it says when it refuses to start.
     pub fn refused(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{output:?}");
-        let text = String::from_utf8(output.stderr).unwrap();
+        let path = self.folder().join("refusal");
+        let stderr = File::create(&path).unwrap();
+        let daemon = Vgpud { child: Mutex::new(self.command(arguments).stderr(stderr).spawn().unwrap()) };
+        let code = daemon.ended().code();
+        let text = fs::read_to_string(path).unwrap();
+        assert_eq!(code, Some(2), "{text}");
         assert!(text.contains("error: "), "{text}");
         text
     }

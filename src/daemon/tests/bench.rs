@@ -3,7 +3,7 @@
 use crate::{
     api::{self, create_progress::Step, vgpud_client::VgpudClient},
     daemon::{
-        Daemon, Options,
+        Daemon, Options, StartError,
         executor::{Done, EffectError, Executor, GpuSeen, HostExecutor},
         message::Message,
         options::LogFormat,
@@ -179,6 +179,12 @@ impl Bench {
     pub async fn stop(&mut self) {
         self.client = None;
         self.daemon.take().unwrap().stop().await.unwrap();
+    }
+
+    /// Why it has ended by itself.
+    pub async fn ended(&mut self) -> StartError {
+        self.client = None;
+        self.daemon.take().unwrap().stop().await.unwrap_err()
     }
 
     pub fn client(&self) -> VgpudClient<Channel> {

@@ -207,7 +207,7 @@ fn a_scrub_that_makes_no_sense_is_told() {
 
 /// What a vgpud of schema 1 left: s1 leased and handed over, an earlier lease of it, and a lease of
 /// s2, which is gone.
-const VERSION_1: &str = include_str!("version_1.sql");
+const VERSION_1: &str = include_str!("../fixtures/version_1.sql");
 
 #[test]
 fn a_ledger_of_version_1_keeps_its_leases_and_goes_on() {
