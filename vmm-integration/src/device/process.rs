@@ -80,7 +80,7 @@ pub enum ProcessError {
     Garbled { line: String },
     /// What the process itself found in the way, with its causes.
     #[error("{why}")]
-    Failed { why: String },
+    Failed { stage: Stage, why: String },
 }
 
 /// What a preflight came to.
@@ -245,7 +245,9 @@ impl DeviceProcess {
             match serde_json::from_str(&line) {
                 Ok(Report::Stage { stage }) => running.stage = stage,
                 Ok(Report::Check(check)) => made(check),
-                Ok(Report::Failed { why }) => last = Some(Err(ProcessError::Failed { why })),
+                Ok(Report::Failed { why }) => {
+                    last = Some(Err(ProcessError::Failed { stage: running.stage, why }));
+                }
                 Ok(report) => last = Some(Ok(report)),
                 Err(_) => last = Some(Err(ProcessError::Garbled { line })),
             }
@@ -346,7 +348,9 @@ impl Running {
                 Ok(status)
             }
             Err(Waited::Late) => Err(late),
-            Err(Waited::Failed(source)) => Err(ProcessError::Failed { why: source.to_string() }),
+            Err(Waited::Failed(source)) => {
+                Err(ProcessError::Failed { stage: self.stage, why: source.to_string() })
+            }
         }
     }
 }
