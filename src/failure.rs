@@ -132,7 +132,8 @@ impl From<&Rejected> for Failure {
             Rejected::Reserved { .. } => (Code::FailedPrecondition, "RESERVED"),
             Rejected::NotLeased { .. } => (Code::FailedPrecondition, "NOT_LEASED"),
             Rejected::OtherLease { .. } => (Code::Aborted, "OTHER_LEASE"),
-            Rejected::Busy { .. } => (Code::Unavailable, "BUSY"),
+            // Another piece of work on it is under way: a refusal by its present state.
+            Rejected::Busy { .. } => (Code::Aborted, "BUSY"),
             Rejected::Quarantined { .. } => (Code::FailedPrecondition, "QUARANTINED"),
             Rejected::NotQuarantined { .. } => (Code::FailedPrecondition, "NOT_QUARANTINED"),
             Rejected::GpuAbsent { .. } => (Code::FailedPrecondition, "GPU_ABSENT"),
@@ -329,6 +330,14 @@ fn cdi(error: &cdi::Error) -> (Code, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// vgpuctl's exit code follows from it: 1, as for a slice in use.
+    #[test]
+    fn a_busy_slice_is_a_refusal_by_its_present_state() {
+        let busy = Rejected::Busy { slice: crate::engine::SliceId::new(1), phase: "scrubbing" };
+        let failure = Failure::from(&busy);
+        assert_eq!((failure.code, failure.reason), (Code::Aborted, "BUSY"));
+    }
 
     #[test]
     fn a_failure_carries_its_chain_with_the_names_of_system_errors() {

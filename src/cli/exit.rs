@@ -51,7 +51,7 @@ pub const HELP: &str = "\
 Exit codes:
   0    done
   1    a negative answer: a failed check, or a request that this host or its present state
-       refuses (nothing so large, nothing free, slice in use)
+       refuses (nothing so large, nothing free, slice in use or busy)
   2    a wrong command line, or an error: no such slice, vgpud not running, no permission
   run passes the guest command's code through; see `vgpuctl run --help`
 
