@@ -239,6 +239,7 @@ impl From<&EffectError> for Failure {
                 | ProcessError::Garbled { .. }
                 | ProcessError::Failed { .. },
             ) => (Code::Internal, "DEVICE_PROCESS"),
+            EffectError::NotRemoved(_) => (Code::DeadlineExceeded, "CDI_FILE"),
             EffectError::NoReset(_) => (Code::FailedPrecondition, "NO_RESET"),
             EffectError::Missing(_) => (Code::FailedPrecondition, "INSTANCE_MISSING"),
             EffectError::StillThere(_) => (Code::Internal, "NOT_REMOVED"),

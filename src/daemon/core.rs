@@ -12,6 +12,7 @@ mod commands;
 mod effects;
 mod host;
 mod questions;
+mod removal;
 mod scrub;
 mod verify;
 mod waiter;
@@ -108,6 +109,7 @@ pub struct Core {
     workers: BTreeMap<PciAddress, Worker>,
     current: BTreeMap<Subject, Current>,
     waiters: Vec<Waiter>,
+    removals: removal::Removals,
     /// Slices that are being checked, which stay as they are meanwhile.
     verifying: BTreeSet<SliceId>,
     /// Requests that wait until a GPU is put back.
@@ -182,6 +184,7 @@ impl Core {
             workers: BTreeMap::new(),
             current: BTreeMap::new(),
             waiters: Vec::new(),
+            removals: removal::Removals::default(),
             verifying: BTreeSet::new(),
             deferred: Vec::new(),
             holders: BTreeMap::new(),

@@ -63,6 +63,8 @@ pub enum EffectError {
     Missing(Target),
     #[error("{0} is still there after its removal")]
     StillThere(Target),
+    #[error("The CDI file of the last lease of {0} could not be removed in time; its disk does not answer")]
+    NotRemoved(SliceId),
     #[error("The worker of GPU {0} has broken down; start vgpud again")]
     WorkerLost(PciAddress),
 }

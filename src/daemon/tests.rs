@@ -7,3 +7,4 @@ mod kill_points;
 mod ledger_fails;
 mod life;
 mod reuse;
+mod removal;

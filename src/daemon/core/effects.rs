@@ -44,12 +44,11 @@ const fn subject(effect: &Effect) -> Option<Subject> {
 impl Core {
     /// Sends a journalled effect on its way.
     pub(super) fn dispatch(&mut self, intent: Intent) -> Result<(), ledger::Error> {
+        if let Effect::Unpublish { slice } = intent.effect {
+            self.start_removal(slice, intent);
+            return Ok(());
+        }
         let (Some(subject), Some(gpu)) = (subject(&intent.effect), intent.effect.gpu()) else {
-            let (executor, reports) = (Arc::clone(&self.executor), self.sender.clone());
-            tokio::task::spawn_blocking(move || {
-                let result = executor.run(&intent.effect);
-                let _ = reports.send(Message::Finished(Box::new(Finished { intent, result, seen: None })));
-            });
             return Ok(());
         };
         let under_way = self.current.get(&subject).is_some_and(|now| now.intent.effect == intent.effect);
@@ -59,10 +58,13 @@ impl Core {
         }
         let current = Current { intent: intent.clone(), since: super::now(), held: None };
         self.current.insert(subject, current);
-        self.enqueue(gpu, intent)
+        match self.removals.hold_back(intent) {
+            Some(intent) => self.enqueue(gpu, intent),
+            None => Ok(()),
+        }
     }
 
-    fn enqueue(&mut self, gpu: PciAddress, intent: Intent) -> Result<(), ledger::Error> {
+    pub(super) fn enqueue(&mut self, gpu: PciAddress, intent: Intent) -> Result<(), ledger::Error> {
         if !self.workers.contains_key(&gpu) {
             match Worker::start(gpu, Arc::clone(&self.executor), self.sender.clone()) {
                 Ok(worker) => {
@@ -141,10 +143,10 @@ impl Core {
         self.release_ended()
     }
 
-    fn conclude(&mut self, finished: Finished) -> Result<(), ledger::Error> {
+    pub(super) fn conclude(&mut self, finished: Finished) -> Result<(), ledger::Error> {
         let Finished { intent, result, .. } = finished;
         let Some(subject) = subject(&intent.effect) else {
-            return self.unpublished(&intent, result);
+            return self.removed(&intent, result);
         };
         let expected = self.current.get(&subject).is_some_and(|current| current.intent.id == intent.id);
         if !expected {
@@ -199,22 +201,6 @@ impl Core {
             tokio::time::sleep(pause).await;
             let _ = reports.send(Message::HolderEnded { slice, generation });
         });
-    }
-
-    fn unpublished(
-        &mut self,
-        intent: &Intent,
-        result: Result<Done, EffectError>,
-    ) -> Result<(), ledger::Error> {
-        let outcome = match result {
-            Ok(_) => Outcome::Done,
-            Err(error) => {
-                let failure = Failure::from(&error);
-                tracing::error!(effect = %intent.effect, "effect failed: {}", failure.line());
-                Outcome::Failed(failure.line())
-            }
-        };
-        self.ledger.close_intent(intent.id, &outcome, super::now())
     }
 
     /// An effect that was given up came back after all: its slice does not move by it.
@@ -281,6 +267,9 @@ impl Core {
             }
             _ => settings.timeouts.device,
         };
+        if self.give_up_held_back(settings.timeouts.device)? {
+            given_up = GivenUp::Some;
+        }
         let gpus: Vec<PciAddress> = self.workers.keys().copied().collect();
         for gpu in gpus {
             let Some(worker) = self.workers.get_mut(&gpu) else { continue };
@@ -345,10 +334,11 @@ impl Core {
             self.state.slices.keys().filter(|id| quarantined(&self.state, id) && !quarantined(before, id));
         for id in fresh.copied().collect::<Vec<_>>() {
             let Some(current) = self.current.remove(&Subject::Slice(id)) else { continue };
+            let held_back = self.removals.drop_held_back(id).is_some();
             let worker = current.intent.effect.gpu().and_then(|gpu| self.workers.get_mut(&gpu));
             let wanted: IntentId = current.intent.id;
             let waiting = worker.map(|worker| worker.take_queued(|queued| queued.id == wanted));
-            if current.held.is_some() || waiting.is_some_and(|taken| !taken.is_empty()) {
+            if held_back || current.held.is_some() || waiting.is_some_and(|taken| !taken.is_empty()) {
                 let outcome = Outcome::GivenUp("the slice is quarantined".to_owned());
                 self.ledger.close_intent(wanted, &outcome, super::now())?;
             }

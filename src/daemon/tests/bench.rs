@@ -227,6 +227,11 @@ impl Bench {
         Ok(())
     }
 
+    pub async fn clear(&self, id: &str) -> Result<api::Slice, Refused> {
+        let request = api::ClearQuarantineRequest { id: id.into() };
+        Ok(self.client().clear_quarantine(request).await?.into_inner())
+    }
+
     pub async fn slices(&self) -> Vec<api::Slice> {
         let request = api::ListSlicesRequest::default();
         self.client().list_slices(request).await.unwrap().into_inner().slices
@@ -409,8 +414,19 @@ impl Gate {
         let mut place = self.place.lock().unwrap();
         place.opened = Some(Opened::Dead);
         self.moved.notify_all();
+        drop(place);
+        self.until_idle();
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.place.lock().unwrap().running == 0
+    }
+
+    /// Waits until no effect is under way.
+    pub fn until_idle(&self) {
+        let place = self.place.lock().unwrap();
         let (place, _) = self.moved.wait_timeout_while(place, LIMIT, |place| place.running > 0).unwrap();
-        assert_eq!(place.running, 0, "an effect of the dead daemon does not end");
+        assert_eq!(place.running, 0, "an effect does not end");
     }
 
     fn pass(&self, effect: &Effect, here: bool) -> Result<Done, EffectError> {

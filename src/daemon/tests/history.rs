@@ -17,11 +17,6 @@ async fn quarantine(bench: &Bench) -> Vec<api::QuarantinedSlice> {
     bench.client().list_quarantine(api::ListQuarantineRequest {}).await.unwrap().into_inner().slices
 }
 
-async fn clear(bench: &Bench, id: &str) -> Result<api::Slice, Refused> {
-    let request = api::ClearQuarantineRequest { id: id.into() };
-    Ok(bench.client().clear_quarantine(request).await?.into_inner())
-}
-
 fn dirty() -> Verdict {
     Verdict::Dirty { bar: 0, first_offset: 0x2000 }
 }
@@ -90,8 +85,8 @@ async fn a_cleared_slice_is_ready_only_when_it_was_seen_to_be_clean() {
     let bench = Bench::started(&machine()).await;
     bench.create("vf-8", SRIOV, 2, Some("pod-a")).await.unwrap();
     assert!(quarantine(&bench).await.is_empty());
-    assert_eq!(clear(&bench, "s1").await.unwrap_err().reason, "NOT_QUARANTINED");
-    assert_eq!(clear(&bench, "s9").await.unwrap_err().reason, "NO_SUCH_SLICE");
+    assert_eq!(bench.clear("s1").await.unwrap_err().reason, "NOT_QUARANTINED");
+    assert_eq!(bench.clear("s9").await.unwrap_err().reason, "NO_SUCH_SLICE");
     bench.devices.unclean.lock().unwrap().replace(dirty());
     bench.release("s1").await.unwrap_err();
 
@@ -104,10 +99,10 @@ async fn a_cleared_slice_is_ready_only_when_it_was_seen_to_be_clean() {
     assert!(scrub.why.as_ref().unwrap().contains("0x2000 of BAR 0"), "{scrub:?}");
 
     // An operator's word does not make it clean.
-    assert_eq!(clear(&bench, "s1").await.unwrap_err().reason, "NOT_CLEAN");
+    assert_eq!(bench.clear("s1").await.unwrap_err().reason, "NOT_CLEAN");
     assert_eq!(bench.phases().await["s1"], api::Phase::Quarantined);
     bench.devices.unclean.lock().unwrap().take();
-    assert_eq!(clear(&bench, "s1").await.unwrap().phase(), api::Phase::Ready);
+    assert_eq!(bench.clear("s1").await.unwrap().phase(), api::Phase::Ready);
     assert!(quarantine(&bench).await.is_empty());
     let of_s1 = api::ListHistoryRequest { slice: Some("s1".into()), ..Default::default() };
     let leases = history(&bench, of_s1).await;
@@ -126,12 +121,12 @@ async fn a_held_device_does_not_leave_its_quarantine() {
     bench.release("s1").await.unwrap_err();
     bench.devices.unclean.lock().unwrap().take();
     bench.hold(&made[0].lease.clone().unwrap().node.unwrap(), 4242);
-    let refused = clear(&bench, "s1").await.unwrap_err();
+    let refused = bench.clear("s1").await.unwrap_err();
     assert_eq!(refused.reason, "IN_USE");
     assert!(refused.text.contains("process 4242"), "{}", refused.text);
     assert_eq!(bench.phases().await["s1"], api::Phase::Quarantined);
     bench.let_go(4242);
-    assert_eq!(clear(&bench, "s1").await.unwrap().phase(), api::Phase::Ready);
+    assert_eq!(bench.clear("s1").await.unwrap().phase(), api::Phase::Ready);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,14 +142,14 @@ async fn an_instance_that_is_gone_is_made_again_and_one_without_its_gpu_is_not()
     bench.start(None).await;
     let causes: Vec<_> = quarantine(&bench).await.into_iter().map(|found| found.cause).collect();
     assert_eq!(causes, ["contradiction"]);
-    let again = clear(&bench, "s1").await.unwrap();
+    let again = bench.clear("s1").await.unwrap();
     assert_eq!((again.phase(), again.mdev_uuid), (api::Phase::Ready, Some(uuid)));
     bench.check().await;
 
     bench.fake.vanish(SRIOV.parse().unwrap());
     bench.tell(Message::HostChanged);
     bench.until("quarantine", |phases| phases["s2"] == api::Phase::Quarantined).await;
-    let refused = clear(&bench, "s2").await.unwrap_err();
+    let refused = bench.clear("s2").await.unwrap_err();
     assert_eq!(refused.reason, "GPU_ABSENT");
     assert!(refused.text.contains(SRIOV) && refused.text.contains("vgpuctl destroy s2"), "{}", refused.text);
     assert_eq!(bench.phases().await["s2"], api::Phase::Quarantined);

@@ -85,7 +85,8 @@ async fn until_the_gate(bench: &mut Bench, gate: &Arc<Gate>, flow: Option<Flow>)
             let _ = work(flow, client).await;
         }
     });
-    while gate.reached().is_none() && !(life.is_finished() && bench.is_settled()) {
+    // A CDI file is removed a moment before its removal stands at the gate.
+    while gate.reached().is_none() && !(life.is_finished() && bench.is_settled() && gate.is_idle()) {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
     bench.crash().await;
