@@ -135,8 +135,14 @@ impl From<&Rejected> for Failure {
             // Another piece of work on it is under way: a refusal by its present state.
             Rejected::Busy { .. } => (Code::Aborted, "BUSY"),
             Rejected::Quarantined { .. } => (Code::FailedPrecondition, "QUARANTINED"),
-            Rejected::NotQuarantined { .. } => (Code::FailedPrecondition, "NOT_QUARANTINED"),
-            Rejected::GpuAbsent { .. } => (Code::FailedPrecondition, "GPU_ABSENT"),
+            Rejected::NotQuarantined { .. } | Rejected::GpuNotQuarantined(_) => {
+                (Code::FailedPrecondition, "NOT_QUARANTINED")
+            }
+            Rejected::GpuAbsent { .. } | Rejected::QuarantinedGpuAbsent(_) => {
+                (Code::FailedPrecondition, "GPU_ABSENT")
+            }
+            Rejected::GpuQuarantined { .. } => (Code::FailedPrecondition, "GPU_QUARANTINED"),
+            Rejected::GpuStuck { .. } => (Code::FailedPrecondition, "KERNEL_STUCK"),
             Rejected::OtherInstance { .. } => (Code::FailedPrecondition, "OTHER_INSTANCE"),
             Rejected::OtherMechanism { .. } => (Code::FailedPrecondition, "OTHER_MECHANISM"),
             Rejected::Full { .. } => (Code::ResourceExhausted, "NO_CAPACITY"),
@@ -176,6 +182,7 @@ impl From<&RequestError> for Failure {
             | RequestError::Memory
             | RequestError::Compute(_)
             | RequestError::Count(_)
+            | RequestError::Reason(_)
             | RequestError::Missing(_) => (Code::InvalidArgument, "BAD_REQUEST"),
         };
         Self::of(error, meaning)
@@ -232,13 +239,7 @@ impl From<&EffectError> for Failure {
             EffectError::Vfio(vmm::Error::Vm(_)) => (Code::Internal, "MICRO_VM"),
             EffectError::Cdi(error) => cdi(error),
             EffectError::NotClean { .. } => (Code::FailedPrecondition, "NOT_CLEAN"),
-            EffectError::Process(ProcessError::Late { .. }) => (Code::DeadlineExceeded, "TIMED_OUT"),
-            EffectError::Process(
-                ProcessError::Start { .. }
-                | ProcessError::Died { .. }
-                | ProcessError::Garbled { .. }
-                | ProcessError::Failed { .. },
-            ) => (Code::Internal, "DEVICE_PROCESS"),
+            EffectError::Process(error) => process(error),
             EffectError::NotRemoved(_) => (Code::DeadlineExceeded, "CDI_FILE"),
             EffectError::NoReset(_) => (Code::FailedPrecondition, "NO_RESET"),
             EffectError::Missing(_) => (Code::FailedPrecondition, "INSTANCE_MISSING"),
@@ -252,6 +253,22 @@ impl From<&EffectError> for Failure {
 impl From<&mdev::Error> for Failure {
     fn from(error: &mdev::Error) -> Self {
         Self::of(error, device(error))
+    }
+}
+
+impl From<&ProcessError> for Failure {
+    fn from(error: &ProcessError) -> Self {
+        Self::of(error, process(error))
+    }
+}
+
+const fn process(error: &ProcessError) -> (Code, &'static str) {
+    match error {
+        ProcessError::Late { .. } => (Code::DeadlineExceeded, "TIMED_OUT"),
+        ProcessError::Start { .. }
+        | ProcessError::Died { .. }
+        | ProcessError::Garbled { .. }
+        | ProcessError::Failed { .. } => (Code::Internal, "DEVICE_PROCESS"),
     }
 }
 

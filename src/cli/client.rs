@@ -131,10 +131,34 @@ impl Client {
         within("tell its history", READ, stub.list_history(request)).await.map(Response::into_inner)
     }
 
-    pub async fn quarantine(&self) -> Result<Vec<api::QuarantinedSlice>, Error> {
+    pub async fn quarantine(&self) -> Result<api::ListQuarantineResponse, Error> {
         let mut stub = self.stub.clone();
         let asked = stub.list_quarantine(api::ListQuarantineRequest {});
-        Ok(within("list the quarantined slices", READ, asked).await?.into_inner().slices)
+        within("list what is quarantined", READ, asked).await.map(Response::into_inner)
+    }
+
+    pub async fn quarantine_slice(&self, request: api::QuarantineSliceRequest) -> Result<api::Slice, Error> {
+        let mut stub = self.stub.clone();
+        let asked = stub.quarantine_slice(request);
+        within("quarantine a slice", READ, asked).await.map(Response::into_inner)
+    }
+
+    pub async fn quarantine_gpu(
+        &self,
+        request: api::QuarantineGpuRequest,
+    ) -> Result<api::QuarantinedGpu, Error> {
+        let mut stub = self.stub.clone();
+        let asked = stub.quarantine_gpu(request);
+        within("quarantine a GPU", READ, asked).await.map(Response::into_inner)
+    }
+
+    pub async fn clear_gpu(
+        &self,
+        request: api::ClearGpuQuarantineRequest,
+    ) -> Result<api::ClearGpuQuarantineResponse, Error> {
+        let mut stub = self.stub.clone();
+        let asked = stub.clear_gpu_quarantine(request);
+        within("clear a GPU", READ, asked).await.map(Response::into_inner)
     }
 
     pub async fn clear(&self, request: api::ClearQuarantineRequest) -> Result<api::Slice, Error> {

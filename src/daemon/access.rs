@@ -3,7 +3,7 @@
 //! | role | may |
 //! | --- | --- |
 //! | viewer | see everything: GPUs, profiles, all slices and their owners, all events |
-//! | operator | and create, lease, release, verify and destroy any slice |
+//! | operator | and create, lease, release, verify, destroy and quarantine any slice, and quarantine a GPU |
 //! | admin | and clear a quarantine |
 //!
 //! The caller is who the kernel says connected (SO_PEERCRED of unix(7): the ids at the time of
@@ -22,7 +22,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-pub use gate::{Gate, Guard};
+pub use gate::{Caller, Gate, Guard};
 pub use standing::Standing;
 
 use crate::api::Rpc;
@@ -47,10 +47,15 @@ const fn needed(call: Rpc) -> Role {
         | Rpc::ListHistory
         | Rpc::ListQuarantine
         | Rpc::WatchEvents => Role::Viewer,
-        Rpc::CreateSlices | Rpc::LeaseSlice | Rpc::ReleaseSlice | Rpc::VerifySlice | Rpc::DestroySlice => {
-            Role::Operator
-        }
-        Rpc::ClearQuarantine => Role::Admin,
+        Rpc::CreateSlices
+        | Rpc::LeaseSlice
+        | Rpc::ReleaseSlice
+        | Rpc::VerifySlice
+        | Rpc::DestroySlice
+        // Out of use is the safe side: whoever sees the smoke may say so.
+        | Rpc::QuarantineSlice
+        | Rpc::QuarantineGpu => Role::Operator,
+        Rpc::ClearQuarantine | Rpc::ClearGpuQuarantine => Role::Admin,
     }
 }
 

@@ -9,14 +9,14 @@ use super::{
 use crate::{
     api,
     engine::{
-        Phase, Slice,
+        GpuQuarantine, Phase, Slice, State,
         placement::{Consideration, Placement, Verdict},
     },
     failure::Failure,
     ledger::{AuditEntry, PastLease, PastScrub},
 };
-use vgpud_config::{ComputeShare, Memory};
-use vgpud_mdev::{InstanceName, Profile, mechanisms};
+use vgpud_config::{ComputeShare, Memory, PciAddress};
+use vgpud_mdev::{InstanceName, MechanismKind, Profile, mechanisms};
 use vgpud_vmm::{
     device::process::Preflight,
     preflight::{Check, Outcome},
@@ -106,17 +106,30 @@ pub fn gpu(seen: &GpuSeen, snapshot: &Snapshot) -> api::Gpu {
         slices: snapshot.state.slices_of(gpu.address).map(|slice| slice.id.to_string()).collect(),
         unusable: chosen.as_ref().err().cloned(),
         mechanism: chosen.ok().map(|kind| kind.to_string()),
+        quarantine: snapshot
+            .state
+            .quarantined_gpus
+            .get(&gpu.address)
+            .map(|why| quarantined_gpu(gpu.address, why)),
     }
 }
 
 /// One profile of a GPU.
 #[must_use]
-pub fn profile(seen: &GpuSeen, mechanism: &str, profile: &Profile) -> api::Profile {
-    let unavailable = (profile.available == 0)
-        .then(|| format!("all {} are taken, or the GPU is cut otherwise just now", profile.capacity));
+pub fn profile(
+    seen: &GpuSeen,
+    mechanism: MechanismKind,
+    profile: &Profile,
+    snapshot: &Snapshot,
+) -> api::Profile {
+    let unavailable = (profile.available == 0).then(|| {
+        snapshot.out_of_use(seen.gpu.address).unwrap_or_else(|| {
+            format!("all {} are taken, or the GPU is cut otherwise just now", profile.capacity)
+        })
+    });
     api::Profile {
         gpu: seen.gpu.address.to_string(),
-        mechanism: mechanism.to_owned(),
+        mechanism: mechanism.to_string(),
         name: profile.name.to_string(),
         memory_bytes: profile.memory.map(Memory::bytes),
         compute_hundredths: profile.compute.map(hundredths),
@@ -241,7 +254,26 @@ pub fn quarantined(found: OutOfUse, now: &Snapshot) -> Option<api::QuarantinedSl
         cause: why.cause.word().to_owned(),
         since_unix_ms: found.since.map(|since| since.0),
         scrub: found.scrub.map(scrub),
+        by: why.by.to_string(),
     })
+}
+
+/// A whole GPU out of use.
+#[must_use]
+pub fn quarantined_gpu(gpu: PciAddress, why: &GpuQuarantine) -> api::QuarantinedGpu {
+    api::QuarantinedGpu {
+        gpu: gpu.to_string(),
+        cause: why.cause.word().to_owned(),
+        evidence: why.evidence.clone(),
+        since_unix_ms: why.since.0,
+        by: why.by.to_string(),
+    }
+}
+
+/// All of them, in order of address.
+#[must_use]
+pub fn quarantined_gpus(state: &State) -> Vec<api::QuarantinedGpu> {
+    state.quarantined_gpus.iter().map(|(gpu, why)| quarantined_gpu(*gpu, why)).collect()
 }
 
 /// The checks of one slice.

@@ -10,6 +10,7 @@
 mod clear;
 mod commands;
 mod effects;
+mod gpu_quarantine;
 mod host;
 mod questions;
 mod removal;
@@ -351,12 +352,14 @@ impl Core {
                 let slices = self.state.slices_of(*gpu).map(|slice| Subject::Slice(slice.id));
                 slices.chain([Subject::Gpu(*gpu)]).collect()
             }
+            Event::QuarantineGpu { gpu, .. } => self.given_up_with(*gpu),
             Event::RetireFailed { gpu, .. } => [Subject::Gpu(*gpu)].into(),
             Event::CreateFailed { slice, .. }
             | Event::HandOverFailed { slice, .. }
             | Event::StillHeld { slice, .. }
             | Event::WithdrawFailed { slice, .. }
             | Event::ScrubFailed { slice, .. }
+            | Event::ResetFailed { slice, .. }
             | Event::DestroyFailed { slice, .. }
             | Event::Overdue { slice, .. }
             | Event::Contradiction { slice, .. } => [Subject::Slice(*slice)].into(),
@@ -435,6 +438,11 @@ impl Core {
                 Ok(())
             }
             Command::Clear { slice, reply } => self.clear(slice, reply),
+            Command::Quarantine { slice, reason, by, reply } => {
+                self.quarantine_slice(slice, reason, by, reply)
+            }
+            Command::QuarantineGpu { gpu, reason, by, reply } => self.quarantine_gpu(gpu, reason, by, reply),
+            Command::ClearGpu { gpu, by, reply } => self.clear_gpu(gpu, by, reply),
             Command::Tell(question) => {
                 self.tell(question);
                 Ok(())

@@ -19,7 +19,7 @@ use vgpud_vmm::{
     isolation,
     node::{self, Node},
     preflight::Level,
-    scrub::{Evidence, FitFor, ResetEvidence},
+    scrub::{Evidence, FitFor, ResetEvidence, Stage},
 };
 
 /// What an effect came to.
@@ -80,6 +80,35 @@ impl EffectError {
             ))
         )
     }
+}
+
+impl EffectError {
+    /// Whether the kernel did not come back from the device in time: from a call that opens, resets or
+    /// closes it. Reading memory back is at most slow.
+    #[must_use]
+    pub const fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Process(error) if unanswered(error))
+    }
+
+    /// Whether the device could not be reset, or was dead afterwards.
+    #[must_use]
+    pub fn is_failed_reset(&self) -> bool {
+        match self {
+            Self::Device(mdev::Error::Write { .. }) => true,
+            Self::NotClean { evidence, .. } => matches!(evidence.reset, ResetEvidence::Failed { .. }),
+            // Before that nothing was done to the device.
+            Self::Process(ProcessError::Failed { stage, .. } | ProcessError::Died { stage, .. }) => {
+                *stage != Stage::Start
+            }
+            _ => false,
+        }
+    }
+}
+
+/// As [`EffectError::is_unanswered`].
+#[must_use]
+pub const fn unanswered(error: &ProcessError) -> bool {
+    matches!(error, ProcessError::Late { stage: Stage::Open | Stage::Reset | Stage::Close, .. })
 }
 
 /// One GPU as the kernel shows it, with its instances.

@@ -6,7 +6,7 @@ use super::{
     worker::Finished,
 };
 use crate::{
-    engine::{Generation, LeasedSlice, SliceId, UnixMillis, placement},
+    engine::{Actor, Generation, LeasedSlice, SliceId, UnixMillis, placement},
     failure::Failure,
     ledger::{AuditEntry, HistoryFilter, Intent, PastLease, PastScrub},
 };
@@ -48,6 +48,24 @@ pub enum Command {
     Clear {
         slice: SliceId,
         reply: Reply<SliceId>,
+    },
+    /// Keeps a slice that nobody leases out of use.
+    Quarantine {
+        slice: SliceId,
+        reason: String,
+        by: Actor,
+        reply: Reply<()>,
+    },
+    QuarantineGpu {
+        gpu: PciAddress,
+        reason: String,
+        by: Actor,
+        reply: Reply<()>,
+    },
+    ClearGpu {
+        gpu: PciAddress,
+        by: Actor,
+        reply: Reply<()>,
     },
     Tell(Question),
     /// Reads the host again and answers when that is done.

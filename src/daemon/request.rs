@@ -11,6 +11,9 @@ use vgpud_vmm::preflight::{Level, NoLevel};
 /// More slices than any host has.
 const MOST: u32 = 4096;
 
+/// Longest reason of an operator, in characters: it stands in tables and in the audit trail.
+const LONGEST_REASON: usize = 400;
+
 /// A request that makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -34,6 +37,8 @@ pub enum RequestError {
     Count(u32),
     #[error("The request lacks {0}")]
     Missing(&'static str),
+    #[error("A reason is one line of up to {LONGEST_REASON} characters; this one has {0}")]
+    Reason(String),
 }
 
 /// The size that a request names; none where it names none.
@@ -124,9 +129,49 @@ pub fn slice(id: &str) -> Result<SliceId, RequestError> {
     Ok(id.parse()?)
 }
 
+/// The GPU that a request is about.
+///
+/// # Errors
+/// Where the text is no PCI address.
+pub fn gpu_address(gpu: &str) -> Result<PciAddress, RequestError> {
+    if gpu.is_empty() {
+        return Err(RequestError::Missing("the address of a GPU"));
+    }
+    Ok(gpu.parse()?)
+}
+
+/// An operator's reason, for a later reader.
+///
+/// # Errors
+/// Where there is none, or it is no line.
+pub fn reason(text: &str) -> Result<String, RequestError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(RequestError::Missing("a reason"));
+    }
+    let length = text.chars().count();
+    if length > LONGEST_REASON {
+        return Err(RequestError::Reason(format!("{length}")));
+    }
+    if let Some(odd) = text.chars().find(|character| character.is_control()) {
+        return Err(RequestError::Reason(format!("the control character {odd:?}")));
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_one_line() {
+        assert_eq!(reason(" fan broken\n").unwrap(), "fan broken");
+        assert!(matches!(reason(" "), Err(RequestError::Missing("a reason"))));
+        let refused = reason("fan\nbroken").unwrap_err().to_string();
+        assert!(refused.contains("the control character '\\n'"), "{refused}");
+        let long = reason(&"x".repeat(401)).unwrap_err().to_string();
+        assert!(long.contains("up to 400 characters; this one has 401"), "{long}");
+    }
 
     fn create(request: api::Request, count: u32) -> Result<placement::Request, RequestError> {
         let request = api::CreateSlicesRequest { request: Some(request), count, ..Default::default() };

@@ -2,7 +2,7 @@
 //! snapshots.
 
 use super::{
-    access::Guard,
+    access::{Caller, Guard},
     convert,
     core::Handle,
     holder::{HolderError, Watched},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{self, vgpud_server::Vgpud},
-    engine::{Generation, LeasedSlice, Rejected, SliceId, placement},
+    engine::{Actor, Generation, LeasedSlice, Phase, Rejected, SliceId, placement},
     failure::Failure,
 };
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -45,6 +45,12 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn refuse(error: &RequestError) -> Status {
     Failure::from(error).into()
+}
+
+/// On whose word something is done.
+fn actor<T>(request: &Request<T>) -> Actor {
+    let caller = request.extensions().get::<Caller>();
+    Actor::User(caller.map_or_else(|| "A caller unknown to the kernel".to_owned(), |caller| caller.0.clone()))
 }
 
 impl Service {
@@ -113,6 +119,7 @@ impl Vgpud for Service {
             slices: count(now.state.slices.len()),
             leases: count(leases),
             denied_calls: Some(self.guard.denied()),
+            quarantined_gpus: convert::quarantined_gpus(&now.state),
         }))
     }
 
@@ -134,14 +141,11 @@ impl Vgpud for Service {
         let wanted = now.gpus.values().filter(|seen| filter.gpu.is_none_or(|gpu| gpu == seen.gpu.address));
         let mut profiles = Vec::new();
         for seen in wanted {
-            let view = now.view(seen);
-            let Ok(mechanism) = &view.mechanism else { continue };
-            let mechanism = mechanism.to_string();
-            let fitting = view
-                .profiles
+            let Some((mechanism, offered)) = now.offers(seen) else { continue };
+            let fitting = offered
                 .iter()
                 .filter(|profile| filter.want.as_ref().is_none_or(|want| want.accepts(profile)));
-            profiles.extend(fitting.map(|profile| convert::profile(seen, &mechanism, profile)));
+            profiles.extend(fitting.map(|profile| convert::profile(seen, mechanism, profile, &now)));
         }
         Ok(Response::new(api::ListProfilesResponse { profiles }))
     }
@@ -245,7 +249,49 @@ impl Vgpud for Service {
         let out_of_use = self.ask(|reply| Command::Tell(Question::Quarantine { reply })).await?;
         let now = self.now();
         let slices = out_of_use.into_iter().filter_map(|found| convert::quarantined(found, &now)).collect();
-        Ok(Response::new(api::ListQuarantineResponse { slices }))
+        let gpus = convert::quarantined_gpus(&now.state);
+        Ok(Response::new(api::ListQuarantineResponse { slices, gpus }))
+    }
+
+    async fn quarantine_slice(&self, request: Request<api::QuarantineSliceRequest>) -> Answer<api::Slice> {
+        let by = actor(&request);
+        let request = request.into_inner();
+        let slice = request::slice(&request.id).map_err(|error| refuse(&error))?;
+        let reason = request::reason(&request.reason).map_err(|error| refuse(&error))?;
+        self.ask(|reply| Command::Quarantine { slice, reason, by, reply }).await?;
+        self.slice_now(slice).map(Response::new)
+    }
+
+    async fn quarantine_gpu(
+        &self,
+        request: Request<api::QuarantineGpuRequest>,
+    ) -> Answer<api::QuarantinedGpu> {
+        let by = actor(&request);
+        let request = request.into_inner();
+        let gpu = request::gpu_address(&request.gpu).map_err(|error| refuse(&error))?;
+        let reason = request::reason(&request.reason).map_err(|error| refuse(&error))?;
+        self.fresh().await;
+        self.ask(|reply| Command::QuarantineGpu { gpu, reason, by, reply }).await?;
+        let now = self.now();
+        let why = now.state.quarantined_gpus.get(&gpu);
+        let why = why.ok_or_else(|| Failure::overtaken(format!("GPU {gpu} was cleared meanwhile")))?;
+        Ok(Response::new(convert::quarantined_gpu(gpu, why)))
+    }
+
+    async fn clear_gpu_quarantine(
+        &self,
+        request: Request<api::ClearGpuQuarantineRequest>,
+    ) -> Answer<api::ClearGpuQuarantineResponse> {
+        let by = actor(&request);
+        let gpu = request::gpu_address(&request.get_ref().gpu).map_err(|error| refuse(&error))?;
+        // Whether it is there.
+        self.fresh().await;
+        self.ask(|reply| Command::ClearGpu { gpu, by, reply }).await?;
+        let now = self.now();
+        let slices = now.state.slices_of(gpu);
+        let quarantined = slices.filter(|slice| matches!(slice.phase, Phase::Quarantined { .. }));
+        let quarantined_slices = quarantined.map(|slice| slice.id.to_string()).collect();
+        Ok(Response::new(api::ClearGpuQuarantineResponse { quarantined_slices }))
     }
 
     async fn clear_quarantine(&self, request: Request<api::ClearQuarantineRequest>) -> Answer<api::Slice> {

@@ -41,6 +41,20 @@ impl Snapshot {
     /// # Errors
     /// The reason, with the way out.
     pub fn mechanism(&self, seen: &GpuSeen) -> Result<MechanismKind, String> {
+        if let Some(why) = self.out_of_use(seen.gpu.address) {
+            return Err(why);
+        }
+        self.way_to_cut(seen)
+    }
+
+    /// Why a quarantined GPU is not used, with the way out.
+    #[must_use]
+    pub fn out_of_use(&self, gpu: PciAddress) -> Option<String> {
+        self.state.usable(gpu).err().map(|rejected| rejected.to_string())
+    }
+
+    /// The same as [`mechanism`](Self::mechanism), whether the GPU is quarantined or not.
+    fn way_to_cut(&self, seen: &GpuSeen) -> Result<MechanismKind, String> {
         let address = seen.gpu.address;
         if let Some(waiting) = self.stuck.get(&address) {
             return Err(format!(
@@ -100,6 +114,21 @@ impl Snapshot {
             placement::remaining(&self.state, address, kind, offered, bound.saturating_sub(slices));
         let when_empty = self.when_empty(seen, kind).unwrap_or_else(|| profiles.clone());
         GpuView { address, mechanism: Ok(kind), profiles, when_empty, slices }
+    }
+
+    /// What a GPU offers, to be shown: of a quarantined one nothing is available.
+    #[must_use]
+    pub fn offers(&self, seen: &GpuSeen) -> Option<(MechanismKind, Vec<Profile>)> {
+        if self.out_of_use(seen.gpu.address).is_none() {
+            let view = self.view(seen);
+            return view.mechanism.ok().map(|kind| (kind, view.profiles));
+        }
+        let kind = self.way_to_cut(seen).ok()?;
+        let mut profiles = mechanism(kind).profiles(&seen.gpu);
+        for profile in &mut profiles {
+            profile.available = 0;
+        }
+        Some((kind, profiles))
     }
 
     /// What a GPU that vgpud divides would offer if it were not divided.

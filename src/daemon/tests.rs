@@ -6,5 +6,6 @@ mod history;
 mod kill_points;
 mod ledger_fails;
 mod life;
+mod quarantine;
 mod reuse;
 mod removal;

@@ -1,6 +1,6 @@
 //! What can happen.
 
-use super::{Generation, Handover, Holder, Origin, SliceId, UnixMillis};
+use super::{Actor, Generation, GpuQuarantine, GpuShown, Handover, Holder, Origin, SliceId, UnixMillis};
 use vgpud_config::{ComputeShare, Memory, Owner, PciAddress, ProfileName};
 use vgpud_mdev::{InstanceName, MechanismKind};
 
@@ -37,6 +37,23 @@ pub enum Event {
     Clear {
         slice: SliceId,
         shown: Shown,
+    },
+    /// An operator's word that a slice that nobody leases is not to be used.
+    Quarantine {
+        slice: SliceId,
+        reason: String,
+        by: Actor,
+    },
+    /// The same of a whole GPU, by an operator or by vgpud.
+    QuarantineGpu {
+        gpu: PciAddress,
+        why: GpuQuarantine,
+    },
+    /// An operator's word that a quarantined GPU may be used again.
+    ClearGpu {
+        gpu: PciAddress,
+        shown: GpuShown,
+        by: Actor,
     },
 
     // Effects came to an end
@@ -87,6 +104,11 @@ pub enum Event {
         why: Option<String>,
     },
     ScrubFailed {
+        slice: SliceId,
+        why: String,
+    },
+    /// The device could not be reset, or was dead afterwards.
+    ResetFailed {
         slice: SliceId,
         why: String,
     },

@@ -52,6 +52,8 @@ impl Transition {
             return Err(Rejected::NotQuarantined { slice: id, phase: slice.phase.word() });
         }
         let gpu = slice.gpu;
+        self.state.usable(gpu)?;
+        let slice = self.get(id)?;
         let (phase, message) = match shown {
             Shown::GpuAbsent => return Err(Rejected::GpuAbsent { slice: id, gpu }),
             Shown::Other(shown) => {
@@ -98,6 +100,9 @@ impl Transition {
                 if let Fate::Recreate { name } = fate {
                     slice.name = name;
                     slice.fate = Fate::Keep;
+                }
+                if self.state.usable(gpu).is_err() {
+                    return self.wait_for_gpu(id, gpu, "the host's restart");
                 }
                 let message = format!("{id} is being created again after the host's restart");
                 self.enter(id, Phase::Creating, NoteKind::SliceCreating, message)?;

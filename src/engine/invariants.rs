@@ -1,8 +1,9 @@
 //! What must hold whatever happens, written once. The engine asserts it after each step in debug
 //! builds; tests of every layer call it.
 
-use super::{Fate, Generation, Phase, SliceId, State};
+use super::{Event, Fate, Generation, Phase, SliceId, State};
 use std::collections::BTreeSet;
+use vgpud_config::PciAddress;
 
 /// What is broken in a state; empty where it is sound.
 #[must_use]
@@ -24,6 +25,9 @@ pub fn of_state(state: &State) -> Vec<String> {
                 broken.push(format!("{id} is of {}, its GPU is cut by {}", slice.mechanism, cut.mechanism));
             }
             Some(_) => {}
+        }
+        if slice.tie.is_some() && state.quarantined_gpus.contains_key(&slice.gpu) {
+            broken.push(format!("{id} is of a request that goes on, and {} is quarantined", slice.gpu));
         }
         if slice.phase.lease().is_some() && slice.generation == Generation::default() {
             broken.push(format!("{id} is leased without a generation"));
@@ -54,11 +58,34 @@ pub fn of_state(state: &State) -> Vec<String> {
     broken
 }
 
-/// What is broken between two states, `may_leave_quarantine` being the slice that an operator
-/// asked to destroy or to clear.
+/// What may leave its quarantine by an event: only what an operator's word is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MayLeave {
+    Nothing,
+    Slice(SliceId),
+    Gpu(PciAddress),
+}
+
+impl MayLeave {
+    #[must_use]
+    pub const fn by(event: &Event) -> Self {
+        match event {
+            Event::Destroy { slice, .. } | Event::Clear { slice, .. } => Self::Slice(*slice),
+            Event::ClearGpu { gpu, .. } => Self::Gpu(*gpu),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// What is broken between two states.
 #[must_use]
-pub fn after_step(before: &State, after: &State, may_leave_quarantine: Option<SliceId>) -> Vec<String> {
+pub fn after_step(before: &State, after: &State, may_leave: MayLeave) -> Vec<String> {
     let mut broken = of_state(after);
+    for (gpu, was) in &before.quarantined_gpus {
+        if after.quarantined_gpus.get(gpu) != Some(was) && may_leave != MayLeave::Gpu(*gpu) {
+            broken.push(format!("GPU {gpu} left its quarantine by itself"));
+        }
+    }
     if after.last_id < before.last_id {
         broken.push("ids of slices went backwards".to_owned());
     }
@@ -66,6 +93,9 @@ pub fn after_step(before: &State, after: &State, may_leave_quarantine: Option<Sl
         let Some(was) = before.slices.get(id) else {
             if id.number() <= before.last_id {
                 broken.push(format!("{id} was used before"));
+            }
+            if after.quarantined_gpus.contains_key(&now.gpu) {
+                broken.push(format!("{id} is planned, and its GPU {} is quarantined", now.gpu));
             }
             continue;
         };
@@ -76,6 +106,13 @@ pub fn after_step(before: &State, after: &State, may_leave_quarantine: Option<Sl
             broken.push(format!("{id} with the data of {:?} is given to {:?}", was.data_of, now.data_of));
         }
         let new_lease = now.generation > was.generation;
+        let unusable = after.quarantined_gpus.contains_key(&now.gpu);
+        if new_lease && unusable {
+            broken.push(format!("{id} is leased, and its GPU {} is quarantined", now.gpu));
+        }
+        if unusable && now.phase == Phase::Creating && was.phase != Phase::Creating {
+            broken.push(format!("{id} is being created, and its GPU {} is quarantined", now.gpu));
+        }
         if new_lease && was.phase.lease().is_some() {
             broken.push(format!("{id} was leased twice"));
         }
@@ -85,7 +122,7 @@ pub fn after_step(before: &State, after: &State, may_leave_quarantine: Option<Sl
     }
     for (id, was) in &before.slices {
         let left = after.slices.get(id).is_none_or(|now| !matches!(now.phase, Phase::Quarantined { .. }));
-        if matches!(was.phase, Phase::Quarantined { .. }) && left && may_leave_quarantine != Some(*id) {
+        if matches!(was.phase, Phase::Quarantined { .. }) && left && may_leave != MayLeave::Slice(*id) {
             broken.push(format!("{id} left its quarantine by itself"));
         }
         let usable =

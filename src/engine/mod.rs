@@ -22,6 +22,7 @@
 //! | Scrubbing | `Scrubbed` | Ready; Destroying where that was asked | (Destroy) |
 //! | Scrubbing | `Kept` | Ready for its last owner alone; Quarantined where that is not known | |
 //! | Scrubbing | `NoReset` (it has none, or is not clean after it) | Destroying, to be created again under a fresh name | Destroy |
+//! | Ready | `Quarantine` | Quarantined | |
 //! | Ready, Quarantined | `Destroy` | Destroying | Destroy |
 //! | Quarantined | `Clear`, its instance is there | Scrubbing | Reset |
 //! | Quarantined | `Clear`, its instance is gone | Creating | Create |
@@ -34,6 +35,11 @@
 //! A request is all or none: where one of its slices fails, those made so far are taken apart. A
 //! quarantine is left by `Destroy` or `Clear` only, which an operator asks for; no way leads from it
 //! to Ready that does not make the device clean.
+//!
+//! A whole GPU is quarantined too ([`GpuQuarantine`]), by an operator or by vgpud, and left by
+//! `ClearGpu` only. Meanwhile `Plan`, `Lease` and `Clear` are refused on it, requests that are not
+//! complete are given up, and where a slice would be created again (`Rebooted`, `Destroyed`) it is
+//! quarantined instead.
 
 pub mod invariants;
 pub mod placement;
@@ -41,6 +47,7 @@ pub mod reconcile;
 
 mod effect;
 mod event;
+mod gpu_quarantine;
 mod host_shows;
 mod id;
 mod note;
@@ -52,6 +59,7 @@ mod step;
 
 pub use effect::{Effect, Target};
 pub use event::{Event, LeasedSlice, PlannedSlice, Ran, ReleaseCause, Shown};
+pub use gpu_quarantine::{Actor, GpuQuarantine, GpuQuarantineCause, GpuShown};
 pub use id::{Generation, RequestId, SliceId, SliceIdError, UnixMillis};
 pub use note::{Note, NoteKind};
 pub use rejected::Rejected;

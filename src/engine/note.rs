@@ -49,6 +49,8 @@ kinds! {
     SliceGone = "slice-gone",
     SliceQuarantined = "slice-quarantined",
     QuarantineCleared = "quarantine-cleared",
+    GpuQuarantined = "gpu-quarantined",
+    GpuCleared = "gpu-cleared",
     LateResult = "late-result",
     GpuRetired = "gpu-retired",
     RetireFailed = "retire-failed",

@@ -184,9 +184,14 @@ impl Transition {
         self.start_destroying(id)
     }
 
-    pub(super) fn scrub_failed(&mut self, id: SliceId, why: &str) -> Result<(), Rejected> {
+    pub(super) fn scrub_failed(
+        &mut self,
+        id: SliceId,
+        cause: QuarantineCause,
+        why: &str,
+    ) -> Result<(), Rejected> {
         self.waits_for(id, |phase| *phase == Phase::Scrubbing)?;
-        self.quarantine(id, QuarantineCause::ScrubFailed, why)
+        self.quarantine(id, cause, why)
     }
 
     pub(super) fn destroyed(&mut self, id: SliceId) -> Result<(), Rejected> {
@@ -198,6 +203,10 @@ impl Transition {
         };
         slice.name = name;
         slice.fate = Fate::Keep;
+        let gpu = slice.gpu;
+        if self.state.usable(gpu).is_err() {
+            return self.wait_for_gpu(id, gpu, "its last lease");
+        }
         let message = format!("{id} is being created again, to be clean");
         self.enter(id, Phase::Creating, NoteKind::SliceCreating, message)?;
         self.run_pending(id)

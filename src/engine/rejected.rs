@@ -35,6 +35,16 @@ pub enum Rejected {
         "Slice {slice} stays quarantined: its instance is a {shown} now, and not {profile}; `vgpuctl destroy {slice}` ends it"
     )]
     OtherInstance { slice: SliceId, shown: ProfileName, profile: ProfileName },
+    #[error("GPU {gpu} is quarantined ({evidence}); `vgpuctl quarantine clear {gpu}` lets it be used again")]
+    GpuQuarantined { gpu: PciAddress, evidence: String },
+    #[error("GPU {0} is not quarantined; `vgpuctl quarantine list` shows what is")]
+    GpuNotQuarantined(PciAddress),
+    #[error("GPU {0} stays quarantined: it is not there; bring it back first")]
+    QuarantinedGpuAbsent(PciAddress),
+    #[error(
+        "GPU {gpu} stays quarantined: the kernel does not answer, vgpud still waits to {waiting_for}; `dmesg` may say why, and a restart of the host ends it"
+    )]
+    GpuStuck { gpu: PciAddress, waiting_for: String },
     #[error("GPU {gpu} is cut by {used} already and cannot be cut by {asked} too")]
     OtherMechanism { gpu: PciAddress, used: MechanismKind, asked: MechanismKind },
     #[error("GPU {gpu} holds {capacity} of {profile} and all are taken")]

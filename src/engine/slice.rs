@@ -1,6 +1,6 @@
 //! One slice and where it stands.
 
-use super::{Generation, RequestId, SliceId, UnixMillis};
+use super::{Actor, Generation, RequestId, SliceId, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
 use vgpud_config::{ComputeShare, Memory, Owner, PciAddress, ProfileName};
@@ -101,6 +101,8 @@ pub struct Quarantine {
     pub cause: QuarantineCause,
     /// What was seen, in a sentence.
     pub evidence: String,
+    #[serde(default)]
+    pub by: Actor,
 }
 
 /// What went wrong.
@@ -110,6 +112,8 @@ pub enum QuarantineCause {
     CreateFailed,
     TakeBackFailed,
     ScrubFailed,
+    /// The device could not be reset, or was dead afterwards.
+    ResetFailed,
     DestroyFailed,
     /// The kernel did not answer before the deadline.
     Overdue,
@@ -118,6 +122,10 @@ pub enum QuarantineCause {
     Contradiction,
     /// Somebody holds the device without a lease.
     HeldWithoutLease,
+    /// Its instance is gone, and none is made on a quarantined GPU.
+    GpuQuarantined,
+    /// An operator said so.
+    Operator,
 }
 
 impl QuarantineCause {
@@ -128,11 +136,14 @@ impl QuarantineCause {
             Self::CreateFailed => "create-failed",
             Self::TakeBackFailed => "take-back-failed",
             Self::ScrubFailed => "scrub-failed",
+            Self::ResetFailed => "reset-failed",
             Self::DestroyFailed => "destroy-failed",
             Self::Overdue => "overdue",
             Self::GpuVanished => "gpu-vanished",
             Self::Contradiction => "contradiction",
             Self::HeldWithoutLease => "held-without-lease",
+            Self::GpuQuarantined => "gpu-quarantined",
+            Self::Operator => "operator",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Everything the engine knows.
 
-use super::{Slice, SliceId};
+use super::{GpuQuarantine, Slice, SliceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use vgpud_config::{PciAddress, ProfileName};
@@ -11,6 +11,8 @@ use vgpud_mdev::{InstanceName, MechanismKind};
 pub struct State {
     pub slices: BTreeMap<SliceId, Slice>,
     pub cuts: BTreeMap<PciAddress, Cut>,
+    /// Whole GPUs kept out of use, cut or not, there or not.
+    pub quarantined_gpus: BTreeMap<PciAddress, GpuQuarantine>,
     /// The highest number that was ever given to a slice.
     pub last_id: u64,
 }

@@ -1,9 +1,9 @@
 //! One step of the state machine, and the part of it that people ask for.
 
 use super::{
-    Cut, Effect, Event, Fate, Generation, Holder, Lease, LeasedSlice, Note, NoteKind, Phase, PlannedSlice,
-    Quarantine, QuarantineCause, Rejected, ReleaseCause, RequestId, Retiring, Slice, SliceId, State, Target,
-    Tie, UnixMillis, invariants,
+    Actor, Cut, Effect, Event, Fate, Generation, Holder, Lease, LeasedSlice, Note, NoteKind, Phase,
+    PlannedSlice, Quarantine, QuarantineCause, Rejected, ReleaseCause, RequestId, Retiring, Slice, SliceId,
+    State, Target, Tie, UnixMillis, invariants,
 };
 use std::collections::BTreeMap;
 use vgpud_config::{MechanismKind, Owner, PciAddress};
@@ -22,14 +22,11 @@ pub struct Transition {
 /// # Errors
 /// [`Rejected`] where the state forbids the event; then nothing has changed.
 pub fn step(state: &State, event: Event) -> Result<Transition, Rejected> {
-    let may_leave_quarantine = match &event {
-        Event::Destroy { slice, .. } | Event::Clear { slice, .. } => Some(*slice),
-        _ => None,
-    };
+    let may_leave = invariants::MayLeave::by(&event);
     let mut next = Transition { state: state.clone(), ..Transition::default() };
     next.apply(event)?;
     if cfg!(debug_assertions) {
-        let broken = invariants::after_step(state, &next.state, may_leave_quarantine);
+        let broken = invariants::after_step(state, &next.state, may_leave);
         assert!(broken.is_empty(), "invariants broken: {broken:?}");
     }
     Ok(next)
@@ -44,6 +41,9 @@ impl Transition {
             Event::Release { slice, generation, cause } => self.release(slice, generation, cause),
             Event::Destroy { slice, leased } => self.destroy(slice, leased),
             Event::Clear { slice, shown } => self.clear(slice, shown),
+            Event::Quarantine { slice, reason, by } => self.set_aside(slice, &reason, by),
+            Event::QuarantineGpu { gpu, why } => self.quarantine_gpu(gpu, why),
+            Event::ClearGpu { gpu, shown, by } => self.clear_gpu(gpu, shown, &by),
             Event::Created { slice, at } => self.created(slice, at),
             Event::CreateFailed { slice, why, ran } => self.create_failed(slice, &why, ran),
             Event::HandedOver { slice, handover } => self.handed_over(slice, handover),
@@ -54,7 +54,8 @@ impl Transition {
             Event::Scrubbed { slice, evidence } => self.scrubbed(slice, evidence.as_deref()),
             Event::Kept { slice, why } => self.kept(slice, &why),
             Event::NoReset { slice, fresh, why } => self.no_reset(slice, fresh, why.as_deref()),
-            Event::ScrubFailed { slice, why } => self.scrub_failed(slice, &why),
+            Event::ScrubFailed { slice, why } => self.scrub_failed(slice, QuarantineCause::ScrubFailed, &why),
+            Event::ResetFailed { slice, why } => self.scrub_failed(slice, QuarantineCause::ResetFailed, &why),
             Event::Destroyed { slice } => self.destroyed(slice),
             Event::DestroyFailed { slice, why } => self.destroy_failed(slice, &why),
             Event::Retired { gpu } => self.retired(gpu),
@@ -134,11 +135,24 @@ impl Transition {
         cause: QuarantineCause,
         evidence: &str,
     ) -> Result<(), Rejected> {
+        self.quarantine_by(id, cause, evidence, Actor::Vgpud)
+    }
+
+    pub(super) fn quarantine_by(
+        &mut self,
+        id: SliceId,
+        cause: QuarantineCause,
+        evidence: &str,
+        by: Actor,
+    ) -> Result<(), Rejected> {
         let slice = self.get(id)?;
         let leased = slice.phase.lease().is_some();
         slice.fate = Fate::Keep;
-        let why = Quarantine { cause, evidence: evidence.to_owned() };
-        let message = format!("{id} is kept out of use: {evidence}");
+        let message = match &by {
+            Actor::Vgpud => format!("{id} is kept out of use: {evidence}"),
+            Actor::User(user) => format!("{id} is kept out of use by {user}: {evidence}"),
+        };
+        let why = Quarantine { cause, evidence: evidence.to_owned(), by };
         self.enter(id, Phase::Quarantined { why }, NoteKind::SliceQuarantined, message)?;
         if leased {
             self.effects.push(Effect::Unpublish { slice: id });
@@ -182,11 +196,16 @@ impl Transition {
     /// Takes apart what was made so far of the request that `failed` belongs to, and unties it.
     pub(super) fn abandon(&mut self, failed: SliceId, why: &str) -> Result<(), Rejected> {
         let Some(tie) = self.get(failed)?.tie.take() else { return Ok(()) };
+        self.take_apart(tie.request, &format!("with {failed}: {why}"))
+    }
+
+    /// Takes apart what was made so far of a request; `because` follows on "was given up".
+    pub(super) fn take_apart(&mut self, request: RequestId, because: &str) -> Result<(), Rejected> {
         let members: Vec<SliceId> = self
             .state
             .slices
             .values()
-            .filter(|slice| slice.tie.as_ref().is_some_and(|other| other.request == tie.request))
+            .filter(|slice| slice.tie.as_ref().is_some_and(|other| other.request == request))
             .map(|slice| slice.id)
             .collect();
         for id in members {
@@ -194,7 +213,7 @@ impl Transition {
             slice.tie = None;
             match &slice.phase {
                 Phase::Planned => {
-                    self.gone(id, format!("{id} was given up with {failed}: {why}"));
+                    self.gone(id, format!("{id} was given up {because}"));
                 }
                 Phase::Ready => self.start_destroying(id)?,
                 Phase::Leased { lease } => {
@@ -258,6 +277,7 @@ impl Transition {
     /// Makes room for one slice in the record of its GPU.
     fn reserve(&mut self, plan: &PlannedSlice) -> Result<(), Rejected> {
         let gpu = plan.gpu;
+        self.state.usable(gpu)?;
         if self.state.uses(gpu, plan.name) {
             return Err(Rejected::NameTaken(gpu));
         }
@@ -306,7 +326,11 @@ impl Transition {
             return Err(Rejected::Reserved { slice: id, owner: reserved.clone() });
         }
         match &slice.phase {
-            Phase::Ready if slice.tie.is_none() => self.start_lease(id, owner, holder, at),
+            Phase::Ready if slice.tie.is_none() => {
+                let gpu = slice.gpu;
+                self.state.usable(gpu)?;
+                self.start_lease(id, owner, holder, at)
+            }
             Phase::Leased { lease } | Phase::Releasing { lease } => {
                 Err(Rejected::Leased { slice: id, owner: lease.owner.clone() })
             }

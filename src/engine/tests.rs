@@ -6,6 +6,7 @@ use uuid::Uuid;
 use vgpud_config::{Owner, PciAddress};
 use vgpud_mdev::{InstanceName, MdevUuid, MechanismKind, VfIndex};
 
+mod gpu_quarantine;
 mod model;
 mod random;
 
@@ -32,6 +33,16 @@ pub(super) fn planned(bus: u8, index: u16) -> PlannedSlice {
 
 pub(super) fn handover() -> Handover {
     Handover { node: PathBuf::from("/dev/vfio/7"), cdi_device: "vgpud.io/slice=s1".to_owned(), address: None }
+}
+
+pub(super) fn quarantine_gpu(bus: u8) -> Event {
+    let (cause, evidence) = (GpuQuarantineCause::Operator, "fan broken".to_owned());
+    let why = GpuQuarantine { cause, evidence, since: AT, by: Actor::User("User alice (1000)".to_owned()) };
+    Event::QuarantineGpu { gpu: gpu(bus), why }
+}
+
+pub(super) fn clear_gpu(bus: u8) -> Event {
+    Event::ClearGpu { gpu: gpu(bus), shown: GpuShown::There, by: Actor::Vgpud }
 }
 
 pub(super) const AT: UnixMillis = UnixMillis(1_000);

@@ -90,6 +90,16 @@ fn write_state(transaction: &Transaction<'_>, change: &Change<'_>) -> rusqlite::
             None => row::delete_cut(transaction, gpu)?,
         }
     }
+    let gpus = before.quarantined_gpus.keys().chain(after.quarantined_gpus.keys());
+    for gpu in gpus.copied().collect::<BTreeSet<_>>() {
+        match after.quarantined_gpus.get(&gpu) {
+            Some(why) if before.quarantined_gpus.get(&gpu) != Some(why) => {
+                row::write_quarantined_gpu(transaction, gpu, why)?;
+            }
+            Some(_) => {}
+            None => row::delete_quarantined_gpu(transaction, gpu)?,
+        }
+    }
     if before.last_id != after.last_id {
         row::write_meta(transaction, "last_id", &after.last_id.to_string())?;
     }

@@ -13,10 +13,11 @@ pub struct Content {
 }
 
 /// Each table with its order, and the first schema that has it.
-const TABLES: [(&str, &str, u32); 7] = [
+const TABLES: [(&str, &str, u32); 8] = [
     ("meta", "key", 1),
     ("cuts", "gpu", 1),
     ("slices", "id", 1),
+    ("quarantined_gpus", "gpu", 3),
     ("leases", "slice, generation", 1),
     ("scrubs", "id", 2),
     ("intents", "id", 1),

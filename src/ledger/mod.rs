@@ -22,6 +22,7 @@
 //! | `meta` | a fact about the file: the boot that wrote it last, the last slice id | always |
 //! | `cuts` | a GPU that slices are cut from | while it is cut |
 //! | `slices` | a slice | until it is gone |
+//! | `quarantined_gpus` | a whole GPU that is kept out of use | until it is cleared |
 //! | `leases` | a lease, with its end | always |
 //! | `scrubs` | how a slice was made clean after a lease, with the evidence | always |
 //! | `intents` | an effect: what, since when, and its outcome | always |

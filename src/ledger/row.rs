@@ -1,7 +1,7 @@
 //! Rows and the engine's types.
 
 use super::{Error, Ledger};
-use crate::engine::{Cut, Fate, Generation, Phase, Slice, SliceId, State, Tie, UnixMillis};
+use crate::engine::{Cut, Fate, Generation, GpuQuarantine, Phase, Slice, SliceId, State, Tie, UnixMillis};
 use rusqlite::{Row, Transaction, params};
 use serde::{Serialize, de::DeserializeOwned};
 use vgpud_config::PciAddress;
@@ -65,6 +65,23 @@ pub fn write_cut(transaction: &Transaction<'_>, gpu: PciAddress, cut: &Cut) -> r
 
 pub fn delete_cut(transaction: &Transaction<'_>, gpu: PciAddress) -> rusqlite::Result<()> {
     transaction.execute("DELETE FROM cuts WHERE gpu = ?1", [gpu.to_string()])?;
+    Ok(())
+}
+
+pub fn write_quarantined_gpu(
+    transaction: &Transaction<'_>,
+    gpu: PciAddress,
+    why: &GpuQuarantine,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT OR REPLACE INTO quarantined_gpus (gpu, cause, since_ms, detail) VALUES (?1, ?2, ?3, ?4)",
+        params![gpu.to_string(), why.cause.word(), signed(why.since.0), json(why)?],
+    )?;
+    Ok(())
+}
+
+pub fn delete_quarantined_gpu(transaction: &Transaction<'_>, gpu: PciAddress) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM quarantined_gpus WHERE gpu = ?1", [gpu.to_string()])?;
     Ok(())
 }
 
@@ -210,6 +227,18 @@ impl Ledger {
             let cut = gpu.parse().ok().zip(parse::<Cut>(&detail));
             let (gpu, cut) = cut.ok_or_else(|| self.nonsense("cuts", gpu))?;
             state.cuts.insert(gpu, cut);
+        }
+        // A file of a former schema, which is only read, has no such table.
+        let known = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = 'quarantined_gpus'";
+        if !self.rows(known, |row| row.get::<_, String>(0))?.is_empty() {
+            let quarantined = self.rows("SELECT gpu, detail FROM quarantined_gpus ORDER BY gpu", |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            })?;
+            for (gpu, detail) in quarantined {
+                let why = gpu.parse().ok().zip(parse::<GpuQuarantine>(&detail));
+                let (gpu, why) = why.ok_or_else(|| self.nonsense("quarantined_gpus", gpu))?;
+                state.quarantined_gpus.insert(gpu, why);
+            }
         }
         if let Some(last) = self.meta("last_id")? {
             state.last_id = last.parse().map_err(|_| self.nonsense("meta", format!("last_id {last}")))?;

@@ -6,7 +6,7 @@ use rusqlite::Transaction;
 pub const APPLICATION_ID: i32 = 0x5647_5055;
 
 /// Each step brings a file from version `index` to `index + 1` (`PRAGMA user_version`).
-pub const STEPS: [&str; 3] = [INITIAL, HISTORY, DATA_OF];
+pub const STEPS: [&str; 3] = [INITIAL, HISTORY, OUT_OF_USE];
 
 const INITIAL: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -96,9 +96,17 @@ CREATE INDEX leases_by_start ON leases (since_ms);
 CREATE INDEX audit_of_slice ON audit (slice, kind);
 ";
 
-/// Version 3: whose data a slice may hold. Of one that is leased that stands in its lease.
-const DATA_OF: &str = "
+/// Version 3: whose data a slice may hold (of one that is leased that stands in its lease), and whole
+/// GPUs that are kept out of use.
+const OUT_OF_USE: &str = "
 ALTER TABLE slices ADD COLUMN data_of TEXT;
+
+CREATE TABLE quarantined_gpus (
+    gpu        TEXT PRIMARY KEY,
+    cause      TEXT NOT NULL,
+    since_ms   INTEGER NOT NULL,
+    detail     TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The version that this program writes.

@@ -7,8 +7,8 @@ mod sample;
 
 use super::*;
 use crate::engine::{
-    Event, Holder, LeasedSlice, Note, NoteKind, Origin, PlannedSlice, SliceId, State, Transition, UnixMillis,
-    step,
+    Actor, Event, GpuQuarantine, GpuQuarantineCause, GpuShown, Holder, LeasedSlice, Note, NoteKind, Origin,
+    PlannedSlice, SliceId, State, Transition, UnixMillis, step,
 };
 use rusqlite::Connection;
 use std::path::Path;
@@ -215,6 +215,45 @@ fn each_migration_leads_to_the_schema_of_a_new_file() {
         migrate(&old, version);
         assert_eq!(schema_of(&old), schema_of(&fresh), "from version {version}");
     }
+}
+
+#[test]
+fn a_quarantined_gpu_is_kept_until_it_is_cleared() {
+    let folder = TempDir::new().unwrap();
+    let gpu = "0000:41:00.0".parse().unwrap();
+    let by = Actor::User("User alice (1000)".to_owned());
+    let why = GpuQuarantine {
+        cause: GpuQuarantineCause::Operator,
+        evidence: "fan broken".to_owned(),
+        since: AT,
+        by: by.clone(),
+    };
+    let (mut ledger, mut state) = Ledger::open(folder.path()).unwrap();
+    apply(&mut ledger, &mut state, Event::QuarantineGpu { gpu, why: why.clone() });
+    let row = ledger.export().unwrap().tables["quarantined_gpus"][0].clone();
+    assert_eq!(
+        (&row["cause"], &row["detail"]["by"]["user"]),
+        (&"operator".into(), &"User alice (1000)".into())
+    );
+    drop(ledger);
+    let (mut ledger, mut state) = Ledger::open(folder.path()).unwrap();
+    assert_eq!(state.quarantined_gpus.get(&gpu), Some(&why));
+    apply(&mut ledger, &mut state, Event::ClearGpu { gpu, shown: GpuShown::There, by });
+    drop(ledger);
+    assert!(Ledger::open(folder.path()).unwrap().1.quarantined_gpus.is_empty());
+}
+
+#[test]
+fn a_ledger_that_knows_no_quarantined_gpus_is_checked_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    filled(folder.path());
+    let former = "DROP TABLE quarantined_gpus; PRAGMA user_version = 2";
+    Connection::open(path(&folder)).unwrap().execute_batch(former).unwrap();
+    let ledger = Ledger::open_to_read(&path(&folder)).unwrap();
+    assert_eq!(ledger.check().unwrap().problems, Vec::<String>::new());
+    assert!(!ledger.export().unwrap().tables.contains_key("quarantined_gpus"));
+    drop(ledger);
+    assert!(Ledger::open(folder.path()).unwrap().1.quarantined_gpus.is_empty());
 }
 
 #[test]

@@ -211,6 +211,100 @@ fn a_quarantined_slice_is_cleared_by_a_scrub_that_succeeds() {
     assert_nothing_left(&daemon);
 }
 
+/// The kernel is in a reset of one slice for longer than anybody waits: nothing new begins on that GPU,
+/// also after a restart of vgpud, until an operator has looked. Another GPU goes on.
+#[test]
+fn a_gpu_whose_reset_hangs_is_out_of_use_until_it_is_cleared() {
+    let (sim, other) = (SimGpu::find(Model::Sim), SimGpu::find(Model::Simmdev));
+    let mut daemon = Daemon::start_with("[scrub]\ndeadline = \"3s\"\n[timeouts]\nrelease = \"60s\"");
+    let ids = daemon.create(&format!("vf-8 --gpu {} --count 2", sim.address));
+    let [hung, spare] = &ids[..] else { panic!("{ids:?}") };
+    daemon.ok(&format!("lease {hung} --owner tenant-a"));
+    let knob = sim.set("flr_ms", "9000", "0");
+    daemon.ctl(&format!("release {hung}")).fails_with(&["Waited 3 s"]);
+    for _ in 0..2 {
+        let listed = daemon.json("quarantine list");
+        let gpu = &listed["quarantined_gpus"][0];
+        assert_eq!(
+            (&gpu["gpu"], &gpu["cause"], &gpu["by"]),
+            (&sim.address.as_str().into(), &"no-answer".into(), &"vgpud".into()),
+            "{listed:#}"
+        );
+        assert!(gpu["evidence"].as_str().unwrap().contains("Waited 3 s"), "{listed:#}");
+        let way_out = format!("vgpuctl quarantine clear {}", sim.address);
+        daemon.ctl(&format!("lease {spare} --owner tenant-b")).fails_with(&["quarantined", &way_out]);
+        daemon.ctl(&format!("create vf-8 --gpu {}", sim.address)).fails_with(&["quarantined", &way_out]);
+        daemon.ctl(&format!("quarantine clear {hung}")).fails_with(&[&way_out]);
+        let made = daemon.create(&format!("simgpu_mdev-small --gpu {} --owner tenant-b", other.address));
+        daemon.ok(&format!("destroy --release {}", made[0]));
+        daemon.stop();
+        daemon.start_again();
+    }
+    drop(knob);
+    let cleared = daemon.json(&format!("quarantine clear {}", sim.address));
+    assert_eq!(cleared["quarantined_slices"][0], hung.as_str(), "{cleared:#}");
+    daemon.ok(&format!("lease {spare} --owner tenant-b"));
+    // Killed, the process holds the device until the kernel returns.
+    daemon.ok(&format!("quarantine clear {hung}"));
+    assert_eq!(daemon.phase(hung), "ready");
+    daemon.ok(&format!("destroy --release {hung} {spare}"));
+    assert_nothing_left(&daemon);
+}
+
+/// One failed reset tells of a slice, those of two slices tell of their GPU.
+#[test]
+fn a_gpu_with_two_failed_resets_is_out_of_use() {
+    let sim = SimGpu::find(Model::Sim);
+    let daemon = Daemon::start();
+    let ids = daemon.create(&format!("vf-8 --gpu {} --count 3 --owner tenant-a", sim.address));
+    let knob = sim.set("flr", "fail-fast", "clear");
+    let quarantined = || daemon.json("quarantine list")["quarantined_gpus"].as_array().unwrap().clone();
+    daemon.ctl(&format!("release {}", ids[0])).failure();
+    assert!(quarantined().is_empty());
+    daemon.ctl(&format!("release {}", ids[1])).failure();
+    let gpus = quarantined();
+    assert_eq!((&gpus[0]["cause"], gpus.len()), (&"resets-failed".into(), 1), "{gpus:?}");
+    assert_eq!(daemon.phase(&ids[2]), "leased");
+    drop(knob);
+    daemon.ok(&format!("quarantine clear {}", sim.address));
+    for id in &ids[..2] {
+        daemon.ok(&format!("quarantine clear {id}"));
+        daemon.ok(&format!("lease {id} --owner tenant-b"));
+    }
+    daemon.ok(&format!("destroy --release {}", ids.join(" ")));
+    assert_nothing_left(&daemon);
+}
+
+#[test]
+fn an_operator_puts_a_gpu_out_of_use_and_leases_go_on() {
+    let sim = SimGpu::find(Model::Sim);
+    let daemon = Daemon::start();
+    let id = daemon.create(&format!("vf-8 --gpu {} --owner tenant-a", sim.address)).remove(0);
+    daemon.ctl(&format!("quarantine add {id} --reason odd")).fails_with(&["tenant-a", "release it first"]);
+    let mut add = daemon.vgpuctl();
+    Output::of(add.args(["quarantine", "add", &sim.address, "--reason", "fan broken"])).success();
+    assert_eq!(daemon.phase(&id), "leased");
+    let shown = daemon.json(&format!("gpus {}", sim.address));
+    let found = &shown["gpus"][0]["quarantine"];
+    assert_eq!(
+        (&found["evidence"], &found["by"]),
+        (&"fan broken".into(), &"User root (0)".into()),
+        "{shown:#}"
+    );
+    assert!(daemon.ok("status").contains("fan broken"));
+    let events = daemon.ok("events");
+    assert!(events.contains("gpu-quarantined") && events.contains("User root (0)"), "{events}");
+    daemon.ok(&format!("release {id}"));
+    assert_eq!(daemon.phase(&id), "ready");
+    daemon.ctl(&format!("lease {id} --owner tenant-b")).fails_with(&["fan broken", &sim.address]);
+    daemon.ok(&format!("quarantine clear {}", sim.address));
+    daemon.ok(&format!("quarantine add {id} --reason odd"));
+    assert_eq!(daemon.phase(&id), "quarantined");
+    daemon.ok(&format!("quarantine clear {id}"));
+    daemon.ok(&format!("destroy {id}"));
+    assert_nothing_left(&daemon);
+}
+
 #[test]
 fn a_missing_vfio_driver_is_named_with_its_module() {
     let sim = SimGpu::find(Model::Sim);

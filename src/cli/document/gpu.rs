@@ -1,6 +1,6 @@
 //! Physical GPUs.
 
-use super::joined;
+use super::{joined, quarantine::QuarantinedGpu};
 use crate::{
     api,
     cli::{
@@ -44,6 +44,8 @@ pub struct Gpu {
     slices: Vec<String>,
     /// Why nothing can be cut from it.
     unusable: Option<String>,
+    /// Why it is kept out of use as a whole.
+    quarantine: Option<QuarantinedGpu>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +74,7 @@ impl From<api::Gpu> for Gpu {
             vfs_enabled: gpu.vfs_enabled,
             slices: gpu.slices,
             unusable: gpu.unusable,
+            quarantine: gpu.quarantine.map(QuarantinedGpu::from),
         }
     }
 }
@@ -123,7 +126,10 @@ impl Document for Gpus {
                 gpu.slices.len().into(),
                 or_none(gpu.numa_node),
             ]);
-            grid.note(&gpu.address, gpu.unusable.as_ref());
+            // Which is why it cannot be used.
+            let quarantine =
+                gpu.quarantine.as_ref().map(|found| format!("quarantined: {}", found.sentence()));
+            grid.note(&gpu.address, quarantine.as_ref().or(gpu.unusable.as_ref()));
         }
         grid.render()
     }
@@ -154,6 +160,7 @@ impl Document for OneGpu {
             ("VFs", gpu.vfs_total.map(|total| format!("{} of {total}", gpu.vfs_enabled.unwrap_or(0)))),
             ("slices", Some(joined(&gpu.slices).unwrap_or_else(|| "none".to_owned()))),
             ("unusable", gpu.unusable.clone()),
+            ("quarantined", gpu.quarantine.as_ref().map(QuarantinedGpu::sentence)),
         ])
     }
 }

@@ -1,6 +1,6 @@
-//! Leases of the past and present, scrubs, and slices out of use.
+//! Leases of the past and present, and scrubs.
 
-use super::{slice::Slice, time};
+use super::time;
 use crate::{
     api,
     cli::{
@@ -37,7 +37,7 @@ struct PastLease {
 }
 
 #[derive(Debug, Serialize)]
-struct Scrub {
+pub struct Scrub {
     at_unix_ms: u64,
     work: String,
     result: String,
@@ -55,20 +55,6 @@ struct Evidence {
     /// Not zero at the first look.
     bytes_found: u64,
     duration_us: u64,
-}
-
-#[derive(Debug, Serialize)]
-pub struct Quarantine {
-    quarantined: Vec<OutOfUse>,
-}
-
-#[derive(Debug, Serialize)]
-struct OutOfUse {
-    slice: Option<Slice>,
-    cause: String,
-    since_unix_ms: Option<u64>,
-    /// The last one since its last lease.
-    scrub: Option<Scrub>,
 }
 
 impl From<api::Scrub> for Scrub {
@@ -92,7 +78,7 @@ impl From<api::Scrub> for Scrub {
 
 impl Scrub {
     /// `clean: 16MiB checked by reset (flr), read back in 12ms`.
-    fn sentence(&self) -> String {
+    pub fn sentence(&self) -> String {
         let evidence = match (&self.evidence, &self.why) {
             (Some(evidence), Some(why)) if evidence.bytes_checked == 0 => {
                 return format!("{}: {why}", evidence.verdict);
@@ -174,47 +160,6 @@ impl Document for History {
                 or_none(lease.ended.as_ref()),
                 lease.scrubbed(),
             ]);
-        }
-        grid.render()
-    }
-}
-
-impl Quarantine {
-    pub fn new(slices: Vec<api::QuarantinedSlice>) -> Self {
-        let slices = slices.into_iter().map(|found| OutOfUse {
-            slice: found.slice.map(Slice::from),
-            cause: found.cause,
-            since_unix_ms: found.since_unix_ms,
-            scrub: found.scrub.map(Scrub::from),
-        });
-        Self { quarantined: slices.collect() }
-    }
-
-    pub const fn is_empty(&self) -> bool {
-        self.quarantined.is_empty()
-    }
-}
-
-impl Document for Quarantine {
-    fn text(&self) -> String {
-        let mut grid = Grid::new(&[
-            ("SLICE", Kind::Name),
-            ("GPU", Kind::Name),
-            ("SINCE", Kind::Name),
-            ("CAUSE", Kind::Name),
-            ("WHAT WAS SEEN", Kind::Words),
-        ]);
-        for found in &self.quarantined {
-            let Some(slice) = &found.slice else { continue };
-            grid.row([
-                Field::from(&slice.id),
-                (&slice.gpu).into(),
-                or_none(found.since_unix_ms.map(time)),
-                (&found.cause).into(),
-                or_none(slice.quarantine_reason.as_ref()),
-            ]);
-            let scrub = found.scrub.as_ref().map(|scrub| format!("last scrub {}", scrub.sentence()));
-            grid.note(&slice.id, scrub.as_ref());
         }
         grid.render()
     }

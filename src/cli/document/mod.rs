@@ -9,16 +9,18 @@ mod history;
 mod ledger;
 mod plan;
 mod profile;
+mod quarantine;
 mod slice;
 mod status;
 
 pub use check::Checks;
 pub use event::Event;
 pub use gpu::{Gpu, Gpus, OneGpu};
-pub use history::{History, Quarantine};
+pub use history::History;
 pub use ledger::{LedgerBackup, LedgerCheck, LedgerExport};
 pub use plan::DryRun;
 pub use profile::Profiles;
+pub use quarantine::{ClearedGpu, OneQuarantinedGpu, Quarantine};
 pub use slice::{Destroyed, OneSlice, PhaseWord, Slices, Undestroyed};
 pub use status::Daemon;
 

@@ -1,6 +1,6 @@
 //! The daemon itself.
 
-use super::time;
+use super::{quarantine::QuarantinedGpu, time};
 use crate::{
     api,
     cli::{output::Document, table::facts},
@@ -24,6 +24,7 @@ struct Body {
     leases: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     denied_calls: Option<u64>,
+    quarantined_gpus: Vec<QuarantinedGpu>,
 }
 
 impl Daemon {
@@ -38,6 +39,7 @@ impl Daemon {
                 slices: status.slices,
                 leases: status.leases,
                 denied_calls: status.denied_calls,
+                quarantined_gpus: status.quarantined_gpus.into_iter().map(QuarantinedGpu::from).collect(),
             },
         }
     }
@@ -45,8 +47,18 @@ impl Daemon {
 
 impl Document for Daemon {
     fn text(&self) -> String {
-        let Body { socket, version, pid, started_unix_ms, gpus, slices, leases, denied_calls } = &self.daemon;
-        facts(&[
+        let Body {
+            socket,
+            version,
+            pid,
+            started_unix_ms,
+            gpus,
+            slices,
+            leases,
+            denied_calls,
+            quarantined_gpus,
+        } = &self.daemon;
+        let mut lines = vec![
             ("vgpud", Some(version.clone())),
             ("socket", Some(socket.clone())),
             ("process", Some(pid.to_string())),
@@ -55,6 +67,8 @@ impl Document for Daemon {
             ("slices", Some(slices.to_string())),
             ("leases", Some(leases.to_string())),
             ("calls denied", denied_calls.map(|calls| calls.to_string())),
-        ])
+        ];
+        lines.extend(quarantined_gpus.iter().map(|gpu| ("quarantined", Some(gpu.line()))));
+        facts(&lines)
     }
 }

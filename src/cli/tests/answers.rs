@@ -27,6 +27,7 @@ pub fn gpus() -> Vec<api::Gpu> {
             vfs_enabled: Some(8),
             slices: vec!["s17".into(), "s18".into()],
             unusable: None,
+            quarantine: None,
         },
         api::Gpu {
             address: "0000:81:00.0".into(),
@@ -36,6 +37,8 @@ pub fn gpus() -> Vec<api::Gpu> {
             iommu_group: group(20, "0000:81:00.0"),
             mechanisms: vec!["mdev".into()],
             slices: vec!["s19".into()],
+            unusable: Some("GPU 0000:81:00.0 is quarantined (the kernel did not come back within 30s from this work: reset s19)".into()),
+            quarantine: quarantined_gpus().pop(),
             ..api::Gpu::default()
         },
         api::Gpu {
@@ -267,5 +270,16 @@ pub fn history() -> Vec<api::PastLease> {
 pub fn quarantine() -> Vec<api::QuarantinedSlice> {
     let slice = Some(slices().remove(2));
     let (cause, since_unix_ms) = ("scrub-failed".into(), Some(MORNING + 130_000));
-    vec![api::QuarantinedSlice { slice, cause, since_unix_ms, scrub: Some(dirty()) }]
+    let by = "vgpud".to_owned();
+    vec![api::QuarantinedSlice { slice, cause, since_unix_ms, scrub: Some(dirty()), by }]
+}
+
+pub fn quarantined_gpus() -> Vec<api::QuarantinedGpu> {
+    vec![api::QuarantinedGpu {
+        gpu: "0000:81:00.0".into(),
+        cause: "no-answer".into(),
+        evidence: "the kernel did not come back within 30s from this work: reset s19".into(),
+        since_unix_ms: MORNING + 140_000,
+        by: "vgpud".into(),
+    }]
 }

@@ -164,6 +164,7 @@ impl Vgpud for Answering {
             slices: 3,
             leases: 1,
             denied_calls: Some(2),
+            quarantined_gpus: answers::quarantined_gpus(),
         }))
     }
 
@@ -312,7 +313,51 @@ impl Vgpud for Answering {
         _: Request<api::ListQuarantineRequest>,
     ) -> Result<Response<api::ListQuarantineResponse>, Status> {
         let slices = self.unless_empty(answers::quarantine());
-        Ok(Response::new(api::ListQuarantineResponse { slices }))
+        let gpus = self.unless_empty(answers::quarantined_gpus());
+        Ok(Response::new(api::ListQuarantineResponse { slices, gpus }))
+    }
+
+    async fn quarantine_slice(
+        &self,
+        request: Request<api::QuarantineSliceRequest>,
+    ) -> Result<Response<api::Slice>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        let request = request.into_inner();
+        let slice = self.find(&request.id)?;
+        if let Some(lease) = &slice.lease {
+            let message = format!("Slice {} is leased to {}; release it first", slice.id, lease.owner);
+            return Err(status(Code::FailedPrecondition, &refusal("LEASED", &message, &[])));
+        }
+        let phase = api::Phase::Quarantined.into();
+        Ok(Response::new(api::Slice { phase, quarantine_reason: Some(request.reason), ..slice }))
+    }
+
+    async fn quarantine_gpu(
+        &self,
+        request: Request<api::QuarantineGpuRequest>,
+    ) -> Result<Response<api::QuarantinedGpu>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        let request = request.into_inner();
+        let known = answers::gpus().iter().any(|gpu| gpu.address == request.gpu);
+        if !known {
+            let message = format!("There is no GPU {}", request.gpu);
+            return Err(status(Code::NotFound, &refusal("NO_SUCH_GPU", &message, &[])));
+        }
+        let (gpu, evidence) = (request.gpu, request.reason);
+        let by = "User root (0)".to_owned();
+        let pattern = answers::quarantined_gpus().remove(0);
+        Ok(Response::new(api::QuarantinedGpu { gpu, evidence, by, cause: "operator".to_owned(), ..pattern }))
+    }
+
+    async fn clear_gpu_quarantine(
+        &self,
+        request: Request<api::ClearGpuQuarantineRequest>,
+    ) -> Result<Response<api::ClearGpuQuarantineResponse>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        Ok(Response::new(api::ClearGpuQuarantineResponse { quarantined_slices: vec!["s19".to_owned()] }))
     }
 
     async fn clear_quarantine(

@@ -31,6 +31,11 @@ async fn every_command_prints_what_its_golden_files_have() {
         ("history-of-a-slice", &["history", "s18"]),
         ("quarantine-list", &["quarantine", "list"]),
         ("quarantine-clear", &["quarantine", "clear", "s19"]),
+        ("quarantine-add", &["quarantine", "add", "s18", "--reason", "reads ones"]),
+        ("quarantine-add-leased", &["quarantine", "add", "s17", "--reason", "reads ones"]),
+        ("quarantine-add-gpu", &["quarantine", "add", "41:00.0", "--reason", "fan broken"]),
+        ("quarantine-add-mistyped", &["quarantine", "add", "42:00.0", "--reason", "fan broken"]),
+        ("quarantine-clear-gpu", &["quarantine", "clear", "0000:81:00.0"]),
         ("quarantine-clear-ready", &["quarantine", "clear", "s18"]),
         ("events", &["events"]),
         ("events-after", &["events", "--after", "42"]),
@@ -113,6 +118,9 @@ async fn what_is_asked_reaches_vgpud() {
     let narrow = ["history", "s2", "--owner", "me", "--gpu", "41:00.0", "--since", "2026-11-24 08:00:00"];
     vgpuctl(server.socket(), &narrow).await;
     vgpuctl(server.socket(), &["quarantine", "clear", "s19"]).await;
+    vgpuctl(server.socket(), &["quarantine", "add", "41:00.0", "--reason", "fan broken"]).await;
+    vgpuctl(server.socket(), &["quarantine", "add", "s18", "--reason", "odd"]).await;
+    vgpuctl(server.socket(), &["quarantine", "clear", "41:00.0"]).await;
     let asked = server.asked().join("\n");
     let expected = "\
 CreateSlicesRequest { request: Some(Request { profile: None, memory_bytes: Some(21474836480), \
@@ -126,7 +134,10 @@ DestroySliceRequest { id: \"s17\", release: true }
 ListSlicesRequest { gpu: None, owner: Some(\"me\") }
 ListHistoryRequest { slice: Some(\"s2\"), owner: Some(\"me\"), gpu: Some(\"0000:41:00.0\"), \
 since_unix_ms: Some(1795507200000), before: None }
-ClearQuarantineRequest { id: \"s19\" }";
+ClearQuarantineRequest { id: \"s19\" }
+QuarantineGpuRequest { gpu: \"0000:41:00.0\", reason: \"fan broken\" }
+QuarantineSliceRequest { id: \"s18\", reason: \"odd\" }
+ClearGpuQuarantineRequest { gpu: \"0000:41:00.0\" }";
     assert_eq!(asked, expected);
 }
 

@@ -34,6 +34,11 @@ const AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// Users and calls that are told apart within that time. A user namespace can have more uids.
 const AUDIT_MOST: usize = 1024;
 
+/// Who made a call that was let through, for people: `User alice (1000)`. Handlers find it among the
+/// request's extensions.
+#[derive(Clone, Debug)]
+pub struct Caller(pub String);
+
 /// Decides, logs and counts; one for all connections.
 #[derive(Debug)]
 pub struct Guard {
@@ -79,12 +84,14 @@ impl Guard {
         Standing { user: peer.by_number(), role: None, doubts: vec![doubt] }
     }
 
-    async fn check(&self, path: &str, peer: Option<Peer>) -> Result<(), Status> {
+    async fn check(&self, path: &str, peer: Option<Peer>) -> Result<Caller, Status> {
         let Some(call) = Rpc::ALL.iter().copied().find(|call| call.path() == path) else {
             return Err(Status::unimplemented(format!("This vgpud has no call {path}")));
         };
         let standing = match peer {
-            Some(peer) if peer.is_master(nix::unistd::geteuid().as_raw()) => return Ok(()),
+            Some(peer) if peer.is_master(nix::unistd::geteuid().as_raw()) => {
+                return Ok(Caller(peer.by_number()));
+            }
             Some(peer) => self.standing(peer).await,
             None => {
                 Standing { user: "A caller unknown to the kernel".to_owned(), role: None, doubts: vec![] }
@@ -92,7 +99,7 @@ impl Guard {
         };
         let needed = needed(call);
         if standing.role.is_some_and(|role| role >= needed) {
-            return Ok(());
+            return Ok(Caller(standing.user));
         }
         let Standing { user, doubts, .. } = standing;
         Err(self.deny(&AccessDenied { call, user, needed, doubts }, peer).into())
@@ -146,7 +153,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // The one that is ready does the work; its copy may not be.
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
@@ -155,7 +162,10 @@ where
         let peer = peer.map(|found| Peer { uid: found.uid(), gid: found.gid(), pid: found.pid() });
         Box::pin(async move {
             match guard.check(request.uri().path(), peer).await {
-                Ok(()) => inner.call(request).await,
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    inner.call(request).await
+                }
                 Err(status) => Ok(status.into_http()),
             }
         })

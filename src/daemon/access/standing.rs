@@ -26,7 +26,10 @@ pub struct Standing {
 impl Peer {
     /// The user without a look at the accounts.
     pub fn by_number(self) -> String {
-        format!("User {}", self.uid)
+        match self.uid {
+            0 => "User root (0)".to_owned(),
+            uid => format!("User {uid}"),
+        }
     }
 
     /// Whether it may do everything without being named: root, and whoever runs the daemon, who could

@@ -65,7 +65,7 @@ fn reading_takes_a_viewer_and_changing_an_operator() {
         let name = call.name();
         let reads = ["Get", "List", "Watch"].iter().any(|verb| name.starts_with(verb));
         let role = match name {
-            "ClearQuarantine" => Role::Admin,
+            "ClearQuarantine" | "ClearGpuQuarantine" => Role::Admin,
             _ if reads => Role::Viewer,
             _ => Role::Operator,
         };

@@ -7,7 +7,7 @@ use crate::{
         message::Message,
         worker::{Finished, Worker},
     },
-    engine::{Effect, Event, Phase, Ran, SliceId, State},
+    engine::{Effect, Event, GpuQuarantineCause, Phase, Ran, SliceId, State},
     failure::Failure,
     ledger::{self, Intent, IntentId, Outcome},
 };
@@ -169,6 +169,7 @@ impl Core {
                 let why = failure.line();
                 let failure = failure.within(format!("Could not {}", intent.effect));
                 tracing::warn!(reason = failure.reason, "{}", failure.line());
+                self.suspect(&intent.effect, &error, &failure)?;
                 let outcome = Some((intent.id, Outcome::Failed(why.clone())));
                 let event = failed(&intent.effect, &error, why);
                 (event, Cause { outcome, failure: Some(failure), scrub })
@@ -257,6 +258,7 @@ impl Core {
     }
 
     /// Gives up effects that passed their deadline, and what waits behind them without having begun.
+    /// The GPU is kept out of use from then on.
     pub(super) fn look_at_deadlines(&mut self) -> Result<GivenUp, ledger::Error> {
         let mut given_up = GivenUp::None;
         let settings = Arc::clone(&self.settings.borrow());
@@ -278,7 +280,11 @@ impl Core {
             let creations = worker.take_queued(|queued| matches!(queued.effect, Effect::Create { .. }));
             let waiting_for = intent.effect.to_string();
             let failure = Failure::stuck(&waiting_for);
-            tracing::error!(%gpu, effect = %intent.effect, "the kernel does not answer within {:?}", deadline(&intent.effect));
+            let within = humantime::format_duration(deadline(&intent.effect));
+            tracing::error!(%gpu, effect = %intent.effect, "the kernel does not answer within {within}");
+            let evidence =
+                format!("the kernel did not come back within {within} from this work: {waiting_for}");
+            self.put_out_of_use(gpu, GpuQuarantineCause::NoAnswer, evidence, &failure)?;
             self.give_up(&intent, &waiting_for, &failure)?;
             for creation in creations {
                 let Some(slice) = creation.effect.slice() else { continue };
@@ -379,6 +385,7 @@ fn failed(effect: &Effect, error: &EffectError, why: String) -> Option<Event> {
         Effect::HandOver { .. } => Event::HandOverFailed { slice: slice?, why },
         Effect::Withdraw { .. } if error.is_held() => Event::StillHeld { slice: slice?, why },
         Effect::Withdraw { .. } => Event::WithdrawFailed { slice: slice?, why },
+        Effect::Reset { .. } if error.is_failed_reset() => Event::ResetFailed { slice: slice?, why },
         Effect::Reset { .. } => Event::ScrubFailed { slice: slice?, why },
         Effect::Destroy { .. } => Event::DestroyFailed { slice: slice?, why },
         Effect::Retire { gpu, .. } => Event::RetireFailed { gpu: *gpu, why },

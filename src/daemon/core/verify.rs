@@ -4,10 +4,10 @@
 use super::{Cause, Core};
 use crate::{
     daemon::{
-        executor::EffectError,
+        executor::{self, EffectError},
         message::{Message, Reply},
     },
-    engine::{Event, Phase, Rejected, SliceId, Target},
+    engine::{Event, GpuQuarantineCause, Phase, Rejected, SliceId, Target},
     failure::Failure,
     ledger,
 };
@@ -65,9 +65,16 @@ impl Core {
         // A process that did not end holds the device until the kernel lets it go.
         if let Ok(Preflight { ended: Err(late @ ProcessError::Late { .. }), .. }) = &result {
             let why = format!("the checks did not come to their end: {late}");
+            let gpu = self.state.slices.get(&slice).map(|slice| slice.gpu);
+            if let Some(gpu) = gpu.filter(|_| executor::unanswered(late)) {
+                let failure = Failure::from(late).within(format!("Could not check {slice}"));
+                self.put_out_of_use(gpu, GpuQuarantineCause::NoAnswer, failure.line(), &failure)?;
+            }
             if let Err(rejected) = self.apply(Event::Contradiction { slice, why }, Cause::default())? {
                 tracing::warn!(%slice, "{rejected}");
             }
+            // Whoever hears of it finds it so.
+            self.publish();
         }
         let _ = reply.send(result.map_err(|error| Failure::from(&error)));
         Ok(())

@@ -45,6 +45,10 @@ pub enum Want {
         slice: SliceId,
         reply: Reply<()>,
     },
+    /// Done already, and seen by everybody with the next snapshot.
+    Applied {
+        reply: Reply<()>,
+    },
     Created {
         ids: Vec<SliceId>,
         /// What was reported last of each slice.
@@ -127,6 +131,7 @@ impl Waiter {
                 Some(found) if !found.at_rest() && stuck.is_none() => Answer::NotYet,
                 found => failed(&|| overtaken(*slice, found)),
             },
+            Want::Applied { .. } => Answer::Ok,
             Want::Created { ids, .. } => {
                 let found: Vec<_> = ids.iter().filter_map(|id| now.state.slices.get(id)).collect();
                 let settled = |slice: &&Slice| slice.at_rest() && slice.tie.is_none();
@@ -162,7 +167,7 @@ impl Want {
             Self::Leased { slice, reply, .. } | Self::Released { slice, reply, .. } => {
                 let _ = reply.send(Ok(slice));
             }
-            Self::Destroyed { reply, .. } => {
+            Self::Destroyed { reply, .. } | Self::Applied { reply } => {
                 let _ = reply.send(Ok(()));
             }
             Self::Created { ids, progress, .. } => {
@@ -177,7 +182,7 @@ impl Want {
             Self::Leased { reply, .. } | Self::Released { reply, .. } => {
                 let _ = reply.send(Err(failure));
             }
-            Self::Destroyed { reply, .. } => {
+            Self::Destroyed { reply, .. } | Self::Applied { reply } => {
                 let _ = reply.send(Err(failure));
             }
             Self::Created { progress, .. } => {

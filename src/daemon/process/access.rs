@@ -28,9 +28,17 @@ const LOOKS: [&str; 8] = [
     "ListHistory",
     "ListQuarantine",
 ];
-const CHANGES: [&str; 5] = ["CreateSlices", "LeaseSlice", "ReleaseSlice", "DestroySlice", "VerifySlice"];
+const CHANGES: [&str; 7] = [
+    "CreateSlices",
+    "LeaseSlice",
+    "ReleaseSlice",
+    "DestroySlice",
+    "VerifySlice",
+    "QuarantineSlice",
+    "QuarantineGpu",
+];
 
-const ADMINS_ONLY: [&str; 1] = ["ClearQuarantine"];
+const ADMINS_ONLY: [&str; 2] = ["ClearQuarantine", "ClearGpuQuarantine"];
 
 /// Ids that no account of a usual host has.
 const ADMIN: u32 = 61_001;

@@ -68,14 +68,17 @@ pub struct FakeDevices {
     pub vendor_clear: Mutex<VendorClear>,
     /// What becomes of a reset, where it is something special.
     pub reset: Mutex<Option<ResetEvidence>>,
-    /// At what a check hangs, where it does.
+    /// At what a scrub or a check hangs, where it does.
     pub hangs: Mutex<Option<Stage>>,
     /// Held by a test that wants checks to wait.
     pub checking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl DeviceWork for FakeDevices {
-    fn scrub(&self, job: &Job, _: Duration) -> Result<Evidence, ProcessError> {
+    fn scrub(&self, job: &Job, within: Duration) -> Result<Evidence, ProcessError> {
+        if let Some(stage) = *self.hangs.lock().unwrap() {
+            return Err(ProcessError::Late { stage, within });
+        }
         let reset = match job.name {
             InstanceName::Vf(_) => ResetEvidence::Done { methods: "flr".to_owned() },
             InstanceName::Mdev(_) => ResetEvidence::NotOffered,
@@ -165,6 +168,13 @@ impl Bench {
         });
         let channel = Endpoint::from_static("http://vgpud").connect_with_connector(connector).await.unwrap();
         self.client = Some(VgpudClient::new(channel));
+    }
+
+    /// The host's name for its present boot.
+    pub fn boot(&self, id: &str) {
+        let folder = self.host.path("/proc/sys/kernel/random");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("boot_id"), id).unwrap();
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -171,6 +171,11 @@ async fn a_stuck_kernel_blocks_neither_other_gpus_nor_the_api() {
     }
     bench.destroy("s1").await.unwrap();
     bench.check().await;
+    // Nothing new is cut from it until somebody has looked.
+    let refused = bench.create("vf-8", SRIOV, 1, None).await.unwrap_err();
+    assert!(refused.text.contains("vgpuctl quarantine clear 0000:41:00.0"), "{}", refused.text);
+    let request = api::ClearGpuQuarantineRequest { gpu: SRIOV.to_owned() };
+    bench.client().clear_gpu_quarantine(request).await.unwrap();
     bench.create("vf-8", SRIOV, 1, None).await.unwrap();
 }
 
@@ -283,6 +288,8 @@ async fn a_check_that_hangs_is_told_and_takes_the_slice_out_of_use() {
     assert!(answer.unfinished.unwrap().contains("the device's reset"));
     assert_eq!(answer.checks.len(), 1);
     assert_eq!(bench.phases().await["s1"], api::Phase::Quarantined);
+    let found = bench.client().list_quarantine(api::ListQuarantineRequest {}).await.unwrap().into_inner();
+    assert_eq!((found.gpus[0].gpu.as_str(), found.gpus[0].cause.as_str()), (SRIOV, "no-answer"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,12 +308,7 @@ async fn an_instance_that_somebody_removed_is_a_contradiction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_host_closes_leases_and_makes_slices_again() {
     let mut bench = Bench::new(&machine());
-    let boot = |id: &str| {
-        let folder = bench.host.path("/proc/sys/kernel/random");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("boot_id"), id).unwrap();
-    };
-    boot("first");
+    bench.boot("first");
     let first_boot = machine();
     bench.start(None).await;
     bench.create("vf-8", SRIOV, 2, Some("pod-a")).await.unwrap();
@@ -314,9 +316,7 @@ async fn a_restart_of_the_host_closes_leases_and_makes_slices_again() {
     // The same machine, after a restart: no VFs, no nodes.
     bench.fake = first_boot.build();
     bench.host = bench.fake.host();
-    let folder = bench.host.path("/proc/sys/kernel/random");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("boot_id"), "second").unwrap();
+    bench.boot("second");
     bench.start(None).await;
     bench.at_rest().await;
     assert!(bench.phases().await.values().all(|phase| *phase == api::Phase::Ready));

@@ -17,6 +17,8 @@ enum Flow {
     Lease,
     /// Destroyed while leased.
     Destroy,
+    /// Put out of use and cleared, a slice and then its whole GPU, with the scrub in between.
+    Quarantine,
     /// The first start after a restart of the host with slices ready and leased.
     Reboot,
     /// A start that finds the CDI file of a slice that is no more.
@@ -25,7 +27,8 @@ enum Flow {
     Again,
 }
 
-const FLOWS: [Flow; 6] = [Flow::Life, Flow::Lease, Flow::Destroy, Flow::Reboot, Flow::Orphan, Flow::Again];
+const FLOWS: [Flow; 7] =
+    [Flow::Life, Flow::Lease, Flow::Destroy, Flow::Quarantine, Flow::Reboot, Flow::Orphan, Flow::Again];
 
 /// A mechanism with reset, and one whose instances are made anew.
 const PLACES: [(&str, &str); 2] = [("vf-8", SRIOV), ("sim-small", MDEV)];
@@ -45,6 +48,19 @@ async fn destroy(client: &Client, id: &str) -> Result<(), tonic::Status> {
     client.clone().destroy_slice(request).await.map(|_| ())
 }
 
+/// Puts a leased slice out of use when it has come back, and then its GPU; nothing of that is an effect
+/// but what the slice is made clean with.
+async fn quarantine_and_clear(client: &Client, slice: &api::Slice) -> Result<(), tonic::Status> {
+    release(client, &slice.id).await?;
+    let (id, gpu, reason) = (slice.id.clone(), slice.gpu.clone(), "fan broken".to_owned());
+    let mut client = client.clone();
+    client.quarantine_slice(api::QuarantineSliceRequest { id: id.clone(), reason: reason.clone() }).await?;
+    client.clear_quarantine(api::ClearQuarantineRequest { id: id.clone() }).await?;
+    client.quarantine_gpu(api::QuarantineGpuRequest { gpu: gpu.clone(), reason }).await?;
+    client.clear_gpu_quarantine(api::ClearGpuQuarantineRequest { gpu }).await?;
+    lease(&client, &id).await
+}
+
 /// Works with the daemon until it is dead; an error only says that it is.
 async fn work(flow: Flow, client: Client) -> Result<(), tonic::Status> {
     for (profile, gpu) in PLACES {
@@ -62,17 +78,12 @@ async fn work(flow: Flow, client: Client) -> Result<(), tonic::Status> {
                     lease(&client, &slice.id).await?;
                 }
                 Flow::Destroy => destroy(&client, &slice.id).await?,
+                Flow::Quarantine => quarantine_and_clear(&client, slice).await?,
                 Flow::Reboot | Flow::Orphan => {}
             }
         }
     }
     Ok(())
-}
-
-fn boot(bench: &Bench, id: &str) {
-    let folder = bench.host.path("/proc/sys/kernel/random");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("boot_id"), id).unwrap();
 }
 
 /// Starts the daemon with a gate, and goes on until it stands there or there is nothing left to do.
@@ -97,9 +108,9 @@ async fn until_the_gate(bench: &mut Bench, gate: &Arc<Gate>, flow: Option<Flow>)
 async fn dead_at(flow: Flow, point: usize, side: Side) -> Option<(Bench, &'static str, String)> {
     let first = machine();
     let mut bench = Bench::new(&first);
-    boot(&bench, "first");
+    bench.boot("first");
     let before = match flow {
-        Flow::Life | Flow::Lease | Flow::Destroy => Some(flow),
+        Flow::Life | Flow::Lease | Flow::Destroy | Flow::Quarantine => Some(flow),
         Flow::Reboot => {
             bench.start(None).await;
             for (profile, gpu) in PLACES {
@@ -109,7 +120,7 @@ async fn dead_at(flow: Flow, point: usize, side: Side) -> Option<(Bench, &'stati
             bench.crash().await;
             bench.fake = first.build();
             bench.host = bench.fake.host();
-            boot(&bench, "second");
+            bench.boot("second");
             None
         }
         Flow::Orphan => {

@@ -50,6 +50,17 @@ enum Operation {
     Clear {
         slice: u8,
     },
+    /// An operator puts a slice out of use.
+    Quarantine {
+        slice: u8,
+    },
+    /// The same of a whole GPU.
+    QuarantineGpu {
+        gpu: u8,
+    },
+    ClearGpu {
+        gpu: u8,
+    },
     /// A micro-VM opens the device that it was handed.
     Open {
         slice: u8,
@@ -143,7 +154,10 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(slice, owner, holder)| Operation::Lease { slice, owner, holder }),
         6 => (slice(), lease).prop_map(|(slice, lease)| Operation::Release { slice, lease }),
         4 => (slice(), leased).prop_map(|(slice, leased)| Operation::Destroy { slice, leased }),
-        3 => slice().prop_map(|slice| Operation::Clear { slice }),
+        4 => slice().prop_map(|slice| Operation::Clear { slice }),
+        1 => slice().prop_map(|slice| Operation::Quarantine { slice }),
+        1 => gpu().prop_map(|gpu| Operation::QuarantineGpu { gpu }),
+        5 => gpu().prop_map(|gpu| Operation::ClearGpu { gpu }),
         8 => slice().prop_map(|slice| Operation::Open { slice }),
         6 => slice().prop_map(|vm| Operation::Close { vm }),
         3 => slice().prop_map(|slice| Operation::HolderEnds { slice }),

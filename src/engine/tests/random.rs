@@ -46,6 +46,10 @@ fn asked() -> impl Strategy<Value = Event> {
             leased: if release { LeasedSlice::Release } else { LeasedSlice::Refuse },
         }),
         (id(), shown_instance()).prop_map(|(slice, shown)| Event::Clear { slice, shown }),
+        id().prop_map(|slice| Event::Quarantine { slice, reason: why(), by: Actor::Vgpud }),
+        (1_u8..3).prop_map(quarantine_gpu),
+        (1_u8..3).prop_map(clear_gpu),
+        (1_u8..3).prop_map(clear_gpu),
     ]
 }
 
@@ -66,6 +70,7 @@ fn outcome() -> impl Strategy<Value = Event> {
         1 => id().prop_map(|slice| Event::Kept { slice, why: why() }),
         1 => (id(), fresh()).prop_map(|(slice, fresh)| Event::NoReset { slice, fresh, why: None }),
         1 => id().prop_map(|slice| Event::ScrubFailed { slice, why: why() }),
+        1 => id().prop_map(|slice| Event::ResetFailed { slice, why: why() }),
         3 => id().prop_map(|slice| Event::Destroyed { slice }),
         1 => id().prop_map(|slice| Event::DestroyFailed { slice, why: why() }),
     ]

@@ -3,7 +3,7 @@
 
 use super::super::*;
 use super::host::{CAPACITY, Host};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -26,6 +26,7 @@ pub struct Account {
 #[derive(Clone, Debug, Default)]
 pub struct Books {
     accounts: BTreeMap<SliceId, Account>,
+    gpus_out_of_use: BTreeSet<PciAddress>,
     last: u64,
     requests: u64,
 }
@@ -50,17 +51,26 @@ impl Books {
             let free = !names.contains(&place);
             names.push(place);
             of_gpu.push(slice.gpu);
-            room && free
+            room && free && !self.gpus_out_of_use.contains(&slice.gpu)
         })
     }
 
-    /// Whether this owner may have the slice now. `at_work`: an effect is under way for it.
+    fn usable(&self, id: SliceId) -> bool {
+        self.get(id).is_some_and(|account| !self.gpus_out_of_use.contains(&account.gpu))
+    }
+
+    /// Whether the slice is free for this owner now.
     fn available(&self, id: SliceId, owner: &Owner, at_work: impl Fn(SliceId) -> bool) -> bool {
+        let reserved = self.get(id).and_then(|account| account.reserved.as_ref());
+        reserved.is_none_or(|reserved| reserved == owner) && self.idle(id, at_work)
+    }
+
+    /// Whether nobody has the slice and nothing is done to it. `at_work`: an effect is under way for it.
+    fn idle(&self, id: SliceId, at_work: impl Fn(SliceId) -> bool) -> bool {
         let Some(account) = self.accounts.get(&id) else { return false };
         let request = self.accounts.iter().filter(|(_, other)| other.request == account.request);
         account.lease.is_none()
             && !account.quarantined
-            && account.reserved.as_ref().is_none_or(|reserved| reserved == owner)
             && account.begun
             && request.into_iter().all(|(id, other)| other.begun && !at_work(*id))
     }
@@ -70,10 +80,20 @@ impl Books {
         let account = |id| self.accounts.get(id);
         match event {
             Event::Plan { slices, .. } => !self.fits(slices),
-            Event::Lease { slice, owner, .. } => account(slice).is_none_or(|account| {
-                let others = account.reserved.as_ref().is_some_and(|reserved| reserved != owner);
-                account.lease.is_some() || account.quarantined || others
-            }),
+            Event::Lease { slice, owner, .. } => {
+                !self.usable(*slice)
+                    || account(slice).is_none_or(|account| {
+                        let others = account.reserved.as_ref().is_some_and(|reserved| reserved != owner);
+                        account.lease.is_some() || account.quarantined || others
+                    })
+            }
+            Event::Quarantine { slice, .. } => {
+                account(slice).is_none_or(|account| account.lease.is_some() || account.quarantined)
+            }
+            Event::QuarantineGpu { gpu, .. } => self.gpus_out_of_use.contains(gpu),
+            Event::ClearGpu { gpu, shown, .. } => {
+                *shown != GpuShown::There || !self.gpus_out_of_use.contains(gpu)
+            }
             Event::Release { slice, generation, .. } => account(slice).is_none_or(|account| {
                 account.quarantined || generation.is_some_and(|asked| asked.0 != account.generation)
             }),
@@ -81,7 +101,9 @@ impl Books {
                 account(slice).is_none_or(|account| account.lease.is_some() && *leased == LeasedSlice::Refuse)
             }
             Event::Clear { slice, shown } => {
-                *shown == Shown::GpuAbsent || account(slice).is_none_or(|account| !account.quarantined)
+                *shown == Shown::GpuAbsent
+                    || !self.usable(*slice)
+                    || account(slice).is_none_or(|account| !account.quarantined)
             }
             _ => false,
         }
@@ -91,10 +113,19 @@ impl Books {
     pub fn refused(&self, event: &Event, at_work: impl Fn(SliceId) -> bool) -> Result<(), String> {
         let granted = match event {
             Event::Plan { slices, .. } => self.fits(slices),
-            Event::Lease { slice, owner, .. } => self.available(*slice, owner, at_work),
+            Event::Lease { slice, owner, .. } => {
+                self.usable(*slice) && self.available(*slice, owner, at_work)
+            }
+            Event::Quarantine { slice, .. } => self.idle(*slice, at_work),
+            Event::QuarantineGpu { gpu, .. } => !self.gpus_out_of_use.contains(gpu),
+            Event::ClearGpu { gpu, shown, .. } => {
+                *shown == GpuShown::There && self.gpus_out_of_use.contains(gpu)
+            }
             Event::Destroy { slice, .. } => self.get(*slice).is_some_and(|account| account.quarantined),
             Event::Clear { slice, shown } => {
-                *shown != Shown::GpuAbsent && self.get(*slice).is_some_and(|account| account.quarantined)
+                *shown != Shown::GpuAbsent
+                    && self.usable(*slice)
+                    && self.get(*slice).is_some_and(|account| account.quarantined)
             }
             _ => false,
         };
@@ -108,6 +139,18 @@ impl Books {
         }
         if let Event::Plan { slices, owner, .. } = event {
             self.open_accounts(slices, owner.as_ref());
+        }
+        match event {
+            Event::QuarantineGpu { gpu, .. } => {
+                self.gpus_out_of_use.insert(*gpu);
+            }
+            Event::ClearGpu { gpu, .. } => {
+                self.gpus_out_of_use.remove(gpu);
+            }
+            _ => {}
+        }
+        if !after.quarantined_gpus.keys().eq(&self.gpus_out_of_use) {
+            return Err(format!("GPUs out of use: {:?} after {event:?}", after.quarantined_gpus));
         }
         for id in self.accounts.keys().copied().collect::<Vec<_>>() {
             match after.slices.get(&id) {
@@ -167,6 +210,7 @@ impl Books {
     }
 
     fn follow(&mut self, id: SliceId, slice: &Slice, event: &Event, host: &Host) -> Result<(), String> {
+        let usable = self.usable(id);
         let Some(account) = self.accounts.get_mut(&id) else { return Ok(()) };
         let quarantined = matches!(slice.phase, Phase::Quarantined { .. });
         let asked =
@@ -183,8 +227,8 @@ impl Books {
                 if !asked && !promised {
                     return Err(format!("{id} is given to {owner} by {event:?}"));
                 }
-                if account.quarantined {
-                    return Err(format!("{id} is leased out of its quarantine"));
+                if account.quarantined || !usable {
+                    return Err(format!("{id} is leased out of its quarantine, or its GPU's"));
                 }
                 account.generation += 1;
                 let found = host.gpus.get(&account.gpu).and_then(|gpu| gpu.instances.get(&account.name));

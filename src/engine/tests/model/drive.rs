@@ -122,6 +122,17 @@ impl Drive {
                     self.apply(&Event::Clear { slice, shown })?;
                 }
             }
+            Operation::Quarantine { slice } => {
+                let slice = self.pick(slice);
+                if !self.is_obstructed(slice) {
+                    let (reason, by) = ("odd".to_owned(), Actor::User("somebody".to_owned()));
+                    self.apply(&Event::Quarantine { slice, reason, by })?;
+                }
+            }
+            Operation::QuarantineGpu { gpu } => {
+                self.quarantine_gpu(host::address(gpu), GpuQuarantineCause::Operator)?;
+            }
+            Operation::ClearGpu { gpu } => self.clear_gpu(host::address(gpu)).map(|_| ())?,
             Operation::Open { slice } => self.host.open(self.pick(slice))?,
             Operation::Close { vm } => {
                 let contents = self.host.gpus.values_mut().flat_map(|gpu| gpu.instances.values_mut());
@@ -175,10 +186,7 @@ impl Drive {
                 return self.books.refused(event, at_work).map(|()| false);
             }
         };
-        let may_leave = match event {
-            Event::Destroy { slice, .. } | Event::Clear { slice, .. } => Some(*slice),
-            _ => None,
-        };
+        let may_leave = invariants::MayLeave::by(event);
         if let Some(broken) = invariants::after_step(&before, &next.state, may_leave).first() {
             return Err(broken.clone());
         }
@@ -194,6 +202,20 @@ impl Drive {
             self.dispatch(effect)?;
         }
         Ok(true)
+    }
+
+    fn quarantine_gpu(&mut self, gpu: PciAddress, cause: GpuQuarantineCause) -> Result<(), String> {
+        let why = GpuQuarantine { cause, evidence: "odd".to_owned(), since: AT, by: Actor::Vgpud };
+        self.apply(&Event::QuarantineGpu { gpu, why }).map(|_| ())
+    }
+
+    fn clear_gpu(&mut self, gpu: PciAddress) -> Result<bool, String> {
+        let shown = match self.is_stuck(gpu) {
+            true => GpuShown::Stuck("reset it".to_owned()),
+            false if self.host.gpu(gpu).there => GpuShown::There,
+            false => GpuShown::Absent,
+        };
+        self.apply(&Event::ClearGpu { gpu, shown, by: Actor::User("somebody".to_owned()) })
     }
 
     fn dispatch(&mut self, effect: Effect) -> Result<(), String> {
@@ -340,6 +362,7 @@ impl Drive {
                 let fresh = InstanceName::Mdev(MdevUuid(Uuid::from_u128(self.names)));
                 Event::NoReset { slice: target.slice, fresh, why: None }
             }
+            (Effect::Reset { target }, Came::Failed) => Event::ResetFailed { slice: target.slice, why },
             (Effect::Reset { target }, _) => Event::ScrubFailed { slice: target.slice, why },
             (Effect::Destroy { target }, Came::Done) => Event::Destroyed { slice: target.slice },
             (Effect::Destroy { target }, _) => Event::DestroyFailed { slice: target.slice, why },
@@ -363,6 +386,7 @@ impl Drive {
             }
             !taken
         });
+        self.quarantine_gpu(gpu, GpuQuarantineCause::NoAnswer)?;
         let Some(subject) = subject(&effect) else { return Ok(()) };
         if self.current.get(&subject).is_some_and(|(waited, _)| *waited == job) {
             self.current.remove(&subject);
@@ -464,6 +488,12 @@ impl Drive {
         let contents = self.host.gpus.values_mut().flat_map(|gpu| gpu.instances.values_mut());
         contents.for_each(|content| content.open_by = None);
         self.drain()?;
+        // Nothing above has let a GPU out of its quarantine; an operator does.
+        for gpu in self.state.quarantined_gpus.keys().copied().collect::<Vec<_>>() {
+            if !self.clear_gpu(gpu)? {
+                return Err(format!("{gpu} cannot be cleared"));
+            }
+        }
         // Twice: a leased slice whose instance somebody took away is quarantined first.
         for _ in 0..2 {
             for slice in self.state.slices.keys().copied().collect::<Vec<_>>() {
