@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use vgpud_config::{ComputeShare, Memory};
 use vgpud_mdev::{InstanceName, MechanismKind, VfIndex};
-use vgpud_vmm::scrub::{Evidence, ResetEvidence, Step, Verdict};
+use vgpud_vmm::scrub::{Evidence, ResetEvidence, Step, VendorClear, Verdict};
 
 /// All that a ledger says.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +121,7 @@ impl Sample {
         let evidence = Evidence {
             verdict,
             reset: ResetEvidence::Done { methods: "flr".to_owned() },
+            vendor_clear: VendorClear::NotOffered,
             steps: vec![Step::Reset, Step::ReadBack { bytes: 16 << 20 }],
             bytes_checked: 16 << 20,
             bytes_found: 0,
