@@ -9,6 +9,7 @@ mod pci;
 mod principal;
 mod quantity;
 mod settings;
+mod shown;
 
 pub use mechanism::{MechanismKind, MechanismNameError};
 pub use name::{NameError, Owner, ProfileName};
@@ -19,3 +20,4 @@ pub use settings::{
     AccessSettings, CdiSettings, DaemonSettings, GpuSelection, GpuSettings, NodeKind, Reuse, RunSettings,
     ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
 };
+pub use shown::{Quoted, Shown, printable};

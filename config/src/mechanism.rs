@@ -1,5 +1,6 @@
 //! The ways of cutting a GPU, by name.
 
+use crate::Quoted;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -16,7 +17,7 @@ pub enum MechanismKind {
 
 /// A text that names no mechanism.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("There is no mechanism {text:?}; the mechanisms are {}", names())]
+#[error("There is no mechanism {}; the mechanisms are {}", Quoted(text), names())]
 pub struct MechanismNameError {
     text: String,
 }

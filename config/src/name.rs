@@ -1,5 +1,6 @@
 //! Names that people give: owners and profiles.
 
+use crate::Quoted;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -15,7 +16,10 @@ pub struct ProfileName(String);
 
 /// A text that cannot be such a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} cannot be the name of {what}; write 1 to {longest} characters of A-Z a-z 0-9 . _ - / : @")]
+#[error(
+    "{} cannot be the name of {what}; write 1 to {longest} characters of A-Z a-z 0-9 . _ - / : @",
+    Quoted(text)
+)]
 pub struct NameError {
     what: &'static str,
     text: String,

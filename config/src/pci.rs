@@ -1,5 +1,6 @@
 //! Names of PCI functions as the kernel writes them.
 
+use crate::Quoted;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -24,9 +25,9 @@ pub struct PciId {
 /// A text that names no PCI function or device id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PciNameError {
-    #[error("{0:?} is not a PCI address; write domain:bus:device.function, such as 0000:41:00.0")]
+    #[error("{} is not a PCI address; write domain:bus:device.function, such as 0000:41:00.0", Quoted(.0))]
     Address(String),
-    #[error("{0:?} is not a PCI id; write vendor:device in hexadecimal, such as 1002:74a1")]
+    #[error("{} is not a PCI id; write vendor:device in hexadecimal, such as 1002:74a1", Quoted(.0))]
     Id(String),
 }
 

@@ -1,5 +1,6 @@
 //! Users and groups of the host, as the settings name them.
 
+use crate::Quoted;
 use serde::Deserialize;
 use std::{fmt, str::FromStr};
 
@@ -22,7 +23,7 @@ pub enum Account {
 
 /// A text that cannot be such a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} cannot be a user or a group; write a user as alice or 1000, a group as @gpu or @27")]
+#[error("{} cannot be a user or a group; write a user as alice or 1000, a group as @gpu or @27", Quoted(.0))]
 pub struct PrincipalError(String);
 
 impl FromStr for Account {

@@ -1,5 +1,6 @@
 //! Quantities as people write them: `20GiB`, `25%`.
 
+use crate::Quoted;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -16,9 +17,9 @@ pub struct ComputeShare(u16);
 /// A text that is no such quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
-    #[error("{0:?} is not an amount of memory; write a whole number and a unit, such as 512MiB or 20GiB")]
+    #[error("{} is not an amount of memory; write a whole number and a unit, such as 512MiB or 20GiB", Quoted(.0))]
     Memory(String),
-    #[error("{0:?} is not a share of compute; write a percentage from 0.01% to 100%, such as 25%")]
+    #[error("{} is not a share of compute; write a percentage from 0.01% to 100%, such as 25%", Quoted(.0))]
     Share(String),
 }
 

@@ -149,7 +149,7 @@ pub enum Reuse {
 #[serde(deny_unknown_fields, default)]
 pub struct ScrubSettings {
     pub reuse: Reuse,
-    /// For the reset and the reading back of one slice. Default 60s.
+    /// For the reset and the reading back of one slice. Default 60s, at most a day.
     #[serde(deserialize_with = "value::time")]
     pub deadline: Duration,
 }
@@ -162,7 +162,7 @@ impl Settings {
     }
 }
 
-/// `[timeouts]`: how long vgpud waits for the kernel, as in `30s`.
+/// `[timeouts]`: how long vgpud waits for the kernel, as in `30s`; at most a day.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {

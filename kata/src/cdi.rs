@@ -19,6 +19,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
+use vgpud_config::Quoted;
 use vgpud_mdev::Host;
 
 /// The version that every reader of Kata takes, and that allows device names to start with a digit.
@@ -41,9 +42,9 @@ struct Kind(String);
 /// What can go wrong with a CDI file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{kind:?} is no CDI kind: {why}; write vendor/class under [cdi], such as vgpud.io/slice")]
+    #[error("{} is no CDI kind: {why}; write vendor/class under [cdi], such as vgpud.io/slice", Quoted(kind))]
     Kind { kind: String, why: &'static str },
-    #[error("{device:?} cannot be the name of a CDI device: {why}")]
+    #[error("{} cannot be the name of a CDI device: {why}", Quoted(device))]
     Device { device: String, why: &'static str },
     #[error("{} cannot be handed over by CDI; only /dev/vfio/<group> and /dev/vfio/devices/vfio<number> can", node.display())]
     Node { node: PathBuf },

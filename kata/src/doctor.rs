@@ -11,7 +11,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
-use vgpud_config::Settings;
+use vgpud_config::{Quoted, Settings, Shown};
 use vgpud_mdev::Host;
 use vgpud_vmm::doctor::Check;
 
@@ -62,9 +62,10 @@ pub fn examine(host: &Host, settings: &Settings) -> Vec<Check> {
             Ok(()) => {}
             Err(Fault::Ambiguous { device, other }) => {
                 let found = format!(
-                    "{} and {} both name {device}: Kata's runtime-rs takes the one in /etc/cdi, its Go runtime the other",
+                    "{} and {} both name {}: Kata's runtime-rs takes the one in /etc/cdi, its Go runtime the other",
                     other.display(),
-                    file.display()
+                    file.display(),
+                    Shown(&device)
                 );
                 checks.push(Check::warn(NAME, found, "remove one of the files"));
             }
@@ -74,8 +75,9 @@ pub fn examine(host: &Host, settings: &Settings) -> Vec<Check> {
             }
             Err(Fault::TooNew(version)) => {
                 let found = format!(
-                    "{} is of CDI {version}, and Kata's Go runtime reads up to 0.6.0",
-                    file.display()
+                    "{} is of CDI {}, and Kata's Go runtime reads up to 0.6.0",
+                    file.display(),
+                    Shown(&version)
                 );
                 checks.push(Check::warn(
                     NAME,
@@ -131,7 +133,11 @@ fn read(file: &Path, position: usize, devices: &mut Devices) -> Result<(), Fault
                 match devices.insert(name.clone(), (position, file.to_owned())) {
                     None => {}
                     Some((folder, other)) if folder == position => {
-                        return Err(Fault::Broken(format!("names {name}, as {} does", other.display())));
+                        return Err(Fault::Broken(format!(
+                            "names {}, as {} does",
+                            Shown(&name),
+                            other.display()
+                        )));
                     }
                     Some((_, other)) => return Err(Fault::Ambiguous { device: name, other }),
                 }
@@ -152,7 +158,7 @@ fn read(file: &Path, position: usize, devices: &mut Devices) -> Result<(), Fault
     match numbers.as_deref() {
         Ok(numbers @ [_, _, _]) if numbers <= &NEWEST[..] => Ok(()),
         Ok([_, _, _]) => Err(Fault::TooNew(version)),
-        _ => Err(Fault::Broken(format!("says cdiVersion {version:?}, which is none"))),
+        _ => Err(Fault::Broken(format!("says cdiVersion {}, which is none", Quoted(&version)))),
     }
 }
 

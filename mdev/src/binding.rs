@@ -9,6 +9,7 @@
 mod tests;
 
 use crate::{DriverName, Error, Host, PciAddress, attribute, device, module_alias};
+use vgpud_config::Shown;
 
 /// Puts the function on its VFIO driver. Afterwards its VFIO node exists.
 ///
@@ -130,7 +131,8 @@ fn set_override(host: &Host, address: PciAddress, driver: Option<&DriverName>) -
     Err(Error::ReadBack {
         device: address.to_string(),
         wanted: driver.map_or_else(|| "no driver override".to_owned(), |driver| format!("override {driver}")),
-        shown: now.map_or_else(|| "has no override".to_owned(), |now| format!("has override {now}")),
+        shown: now
+            .map_or_else(|| "has no override".to_owned(), |now| format!("has override {}", Shown(&now))),
         way_out: "something else sets it: look for driverctl",
     })
 }

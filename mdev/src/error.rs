@@ -2,6 +2,7 @@
 
 use crate::{DriverName, MdevUuid, PciAddress, ProfileName};
 use std::{io, path::PathBuf};
+use vgpud_config::Quoted;
 
 /// One failure, in a sentence that names the device, the value and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +49,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("{} holds {content:?}, which is not {wanted}", path.display())]
+    #[error("{} holds {}, which is not {wanted}", path.display(), Quoted(content))]
     Content { path: PathBuf, content: String, wanted: &'static str },
-    #[error("Cannot write {value:?} to {}{hint}", path.display())]
+    #[error("Cannot write {} to {}{hint}", Quoted(value), path.display())]
     Write {
         path: PathBuf,
         value: String,

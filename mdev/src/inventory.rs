@@ -1,6 +1,6 @@
 //! Finding the GPUs of a host.
 
-mod resource;
+pub(crate) mod resource;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@
 //! many more fit is the parent's to say, and changes with every instance. Nothing is kept here: what
 //! exists is read from the mdev bus.
 
-mod description;
+pub(crate) mod description;
 #[cfg(test)]
 mod tests;
 

@@ -23,13 +23,19 @@ pub(crate) fn vfio_module(host: &Host, modalias: &str) -> Result<String, Error> 
     Ok(best(&aliases, modalias).unwrap_or(GENERIC).to_owned())
 }
 
-fn best<'a>(aliases: &'a str, modalias: &str) -> Option<&'a str> {
+pub(crate) fn best<'a>(aliases: &'a str, modalias: &str) -> Option<&'a str> {
     let device = modalias.strip_prefix("pci:")?;
     let matching = aliases.lines().filter_map(|line| {
         let (pattern, module) = line.strip_prefix("alias vfio_pci:")?.split_once(' ')?;
-        matches(pattern, device).then(|| (pattern.matches('*').count(), module.trim()))
+        let module = module.trim();
+        (names_a_module(module) && matches(pattern, device)).then(|| (pattern.matches('*').count(), module))
     });
     matching.min_by_key(|(wildcards, _)| *wildcards).map(|(_, module)| module)
+}
+
+/// It becomes part of a path in sysfs.
+fn names_a_module(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
 /// Shell-like match with `*` and `?`, the only ones that the kernel's `file2alias` writes for PCI.

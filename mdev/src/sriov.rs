@@ -20,6 +20,7 @@ use crate::{
     ClearOutcome, ComputeShare, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind,
     PciAddress, Profile, ProfileName, ResetOutcome, VfIndex, attribute, binding,
 };
+use vgpud_config::Shown;
 use virtual_function::{VirtualFunction, virtual_functions};
 
 /// The mechanism; it has no state.
@@ -253,7 +254,7 @@ impl PhysicalFunction<'_> {
             now => Err(Error::ReadBack {
                 device: format!("sriov_drivers_autoprobe of GPU {}", self.gpu),
                 wanted: value.to_owned(),
-                shown: now.map_or_else(|| "is gone".to_owned(), |now| format!("reads {now}")),
+                shown: now.map_or_else(|| "is gone".to_owned(), |now| format!("reads {}", Shown(&now))),
                 way_out: "something else sets it",
             }),
         }

@@ -19,7 +19,7 @@ pub struct Client {
 
 /// How long a change may take before vgpud is taken for hanging: its own deadlines for the device
 /// for making it clean and for its holder, for the request itself and for one that is before it in the queue.
-fn patience(settings: &Settings) -> Duration {
+pub(crate) fn patience(settings: &Settings) -> Duration {
     (settings.timeouts.device + settings.scrub.deadline + settings.timeouts.release) * 2 + READ
 }
 

@@ -13,6 +13,7 @@ use prost::Message as _;
 use serde::Serialize;
 use std::{error::Error as _, io, io::Write as _, path::PathBuf, time::Duration};
 use tonic::Code;
+use vgpud_config::{Quoted, printable};
 
 /// A failure of one command.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +33,7 @@ pub enum Error {
     Incomplete { asked: &'static str },
     #[error("vgpud ended the stream of events after number {last}; it stopped or was restarted")]
     EventsEnded { last: u64 },
-    #[error("There is no {what} {name:?}; {list}")]
+    #[error("There is no {what} {}; {list}", Quoted(name))]
     NoSuch { what: &'static str, name: String, list: &'static str, hint: Option<String> },
     #[error(
         "Profile {profile} on {gpu} has {memory} of memory and {compute} of compute, and more was asked for; leave the profile or the amounts away, or name another GPU"
@@ -279,7 +280,7 @@ impl Report {
 
 /// Keeps the lines of a message below one another (QEMU's own errors can have several).
 fn indented(message: &str, by: &str) -> String {
-    message.trim_end().replace('\n', &format!("\n{by}"))
+    printable(message.trim_end()).replace('\n', &format!("\n{by}"))
 }
 
 /// Tells the failure and returns the exit that goes with it. A reader that left is no failure.

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use vgpud_config::{Owner, PciAddress};
+use vgpud_config::{Owner, PciAddress, Quoted};
 
 /// Show who had which slice when, and how it was made clean afterwards
 ///
@@ -30,7 +30,7 @@ pub struct HistoryArgs {
 
 /// A point in time, or how long ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
+pub enum Since {
     At(SystemTime),
     Ago(Duration),
 }
@@ -38,7 +38,8 @@ enum Since {
 /// A text that is no point in time.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is no point in time; write 2026-11-24, \"2026-11-24 08:00:00\" (UTC), or how long ago, such as 12h"
+    "{} is no point in time; write 2026-11-24, \"2026-11-24 08:00:00\" (UTC), or how long ago, such as 12h",
+    Quoted(.0)
 )]
 pub struct NoTime(String);
 

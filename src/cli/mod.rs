@@ -6,22 +6,22 @@
 //! nothing else; `run` starts QEMU itself, so that the micro-VM belongs to whoever asked for it.
 
 mod args;
-mod client;
+pub(crate) mod client;
 mod connection;
 mod create;
 mod destroy;
 mod doctor;
-mod document;
-mod error;
+pub(crate) mod document;
+pub(crate) mod error;
 mod events;
 mod exit;
 mod generate;
 mod gpus;
-mod history;
+pub(crate) mod history;
 mod lease;
 mod ledger;
 mod nearest;
-mod output;
+pub(crate) mod output;
 mod profiles;
 mod progress;
 mod quarantine;

@@ -7,6 +7,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     time::Duration,
 };
+use vgpud_config::printable;
 
 /// A display that is gone when it is dropped.
 #[derive(Debug)]
@@ -37,8 +38,9 @@ impl Progress {
             return;
         }
         text.clone_into(&mut self.told);
+        let text = printable(text);
         if let Some(spinner) = &self.spinner {
-            spinner.set_message(text.to_owned());
+            spinner.set_message(text);
         } else if self.has_lines {
             let _ = writeln!(io::stderr(), "{text}");
         }

@@ -11,7 +11,7 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
 };
-use vgpud_config::Settings;
+use vgpud_config::{Settings, printable};
 use vgpud_mdev::Host;
 
 /// The settings of a host; drop-ins stand beside it in `vgpud.toml.d`.
@@ -105,7 +105,7 @@ impl Session {
     pub fn note(&self, text: &str) {
         if self.has_notes() {
             // Nobody can be told where stderr itself is gone.
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", printable(text));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! never, nothing cut off.
 
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
-use vgpud_config::Memory;
+use vgpud_config::{Memory, printable};
 
 /// Shown where there is no value.
 pub const NONE: &str = "-";
@@ -115,7 +115,7 @@ impl Grid {
         if !self.notes.is_empty() {
             let mut notes = plain_table();
             for (about, sentence) in self.notes {
-                notes.add_row([format!("{about}:"), sentence]);
+                notes.add_row([format!("{}:", printable(&about)), printable(&sentence)]);
             }
             arrange(&mut notes, &[Kind::Name, Kind::Words]);
             text += &format!("\n\n{}", notes.trim_fmt());
@@ -140,7 +140,7 @@ fn arrange(table: &mut Table, kinds: &[Kind]) {
 
 impl Field {
     fn into_cell(self) -> Cell {
-        let cell = Cell::new(self.text);
+        let cell = Cell::new(printable(&self.text));
         match self.tone {
             Tone::Calm => cell,
             Tone::Warning => cell.fg(Color::Yellow),
@@ -155,7 +155,7 @@ pub fn facts(pairs: &[(&str, Option<String>)]) -> String {
     let mut table = plain_table();
     for (key, value) in pairs {
         if let Some(value) = value {
-            table.add_row([key.to_string(), value.clone()]);
+            table.add_row([key.to_string(), printable(value)]);
         }
     }
     arrange(&mut table, &[Kind::Name, Kind::Words]);

@@ -97,10 +97,13 @@ impl Watched {
 /// may hold spaces and parentheses.
 fn started(host: &Host, pid: u32) -> Result<u64, HolderError> {
     let path = host.path(format!("/proc/{pid}/stat"));
-    let parse = || {
-        let text = std::fs::read_to_string(&path).ok()?;
-        let (_, rest) = text.rsplit_once(')')?;
-        rest.split_whitespace().nth(19)?.parse().ok()
-    };
-    parse().ok_or(HolderError::StartTime { pid, path })
+    let stat = std::fs::read(&path).unwrap_or_default();
+    start_time(&stat).ok_or(HolderError::StartTime { pid, path })
+}
+
+pub(crate) fn start_time(stat: &[u8]) -> Option<u64> {
+    // The name may also be no UTF-8.
+    let text = String::from_utf8_lossy(stat);
+    let (_, rest) = text.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
 }

@@ -35,7 +35,7 @@ mod logging;
 mod message;
 mod options;
 mod readiness;
-mod request;
+pub(crate) mod request;
 mod service;
 mod snapshot;
 mod socket;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
+use vgpud_config::Quoted;
 
 /// A slice for its whole life: `s17`. Never used again, so that a late message cannot mean another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -10,7 +11,7 @@ pub struct SliceId(u64);
 
 /// A text that is no slice's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the name of a slice; write s and a number, such as s17 (`vgpuctl slices` lists them)")]
+#[error("{} is not the name of a slice; write s and a number, such as s17 (`vgpuctl slices` lists them)", Quoted(.0))]
 pub struct SliceIdError(String);
 
 /// Which lease of a slice: grows by one with each lease, 0 before the first.

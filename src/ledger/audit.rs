@@ -56,18 +56,26 @@ impl Ledger {
                        FROM audit WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
             let mut query = self.connection().prepare_cached(sql)?;
             let rows = query.query_map(params![row::signed(after), limit], |line| {
-                Ok(AuditEntry {
+                let slice = line.get::<_, Option<i64>>(3)?;
+                let entry = AuditEntry {
                     sequence: row::unsigned(line.get(0)?),
                     at: UnixMillis(row::unsigned(line.get(1)?)),
                     kind: line.get(2)?,
-                    slice: line.get::<_, Option<i64>>(3)?.map(|id| SliceId::new(row::unsigned(id))),
+                    slice: slice.and_then(row::slice_id),
                     gpu: line.get(4)?,
                     owner: line.get(5)?,
                     message: line.get(6)?,
-                })
+                };
+                let is_sound = slice.is_some() == entry.slice.is_some();
+                Ok((entry, is_sound))
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
-        read().map_err(|source| self.unreadable(source))
+        let entries = read().map_err(|source| self.unreadable(source))?;
+        let sound = |(entry, is_sound): (AuditEntry, bool)| match is_sound {
+            true => Ok(entry),
+            false => Err(self.nonsense("audit", format!("sequence {}", entry.sequence))),
+        };
+        entries.into_iter().map(sound).collect()
     }
 }

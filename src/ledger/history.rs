@@ -117,10 +117,9 @@ impl RawLease {
     fn understand(self) -> Option<PastLease> {
         let ended = match (self.ended_ms, self.ended_by) {
             (None, None) => None,
-            (Some(at), Some(phase)) => Some(Ended {
-                at: UnixMillis(row::unsigned(at)),
-                how: EndedHow::of(&phase, self.node.as_deref())?,
-            }),
+            (Some(at), Some(phase)) => {
+                Some(Ended { at: row::millis(at)?, how: EndedHow::of(&phase, self.node.as_deref())? })
+            }
             _ => return None,
         };
         let instance = match self.instance {
@@ -128,9 +127,9 @@ impl RawLease {
             None => None,
         };
         let position = HistoryPosition {
-            from: UnixMillis(row::unsigned(self.since_ms)),
-            slice: SliceId::new(row::unsigned(self.slice)),
-            generation: Generation(row::unsigned(self.generation)),
+            from: row::millis(self.since_ms)?,
+            slice: row::slice_id(self.slice)?,
+            generation: Generation(u64::try_from(self.generation).ok()?),
         };
         let Self { gpu, owner, address, .. } = self;
         Some(PastLease { position, gpu, owner, instance, address, ended, scrubs: vec![] })

@@ -3,6 +3,7 @@
 use super::{Error, Ledger};
 use crate::engine::{Effect, UnixMillis};
 use rusqlite::{Transaction, params};
+use vgpud_config::Shown;
 
 /// Number of an intent in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +89,7 @@ impl Ledger {
         rows.into_iter()
             .map(|(id, detail)| {
                 let effect = serde_json::from_str(&detail)
-                    .map_err(|_| self.nonsense("intents", format!("id {id}: {detail}")))?;
+                    .map_err(|_| self.nonsense("intents", format!("id {id}: {}", Shown(&detail))))?;
                 Ok(Intent { id: IntentId(id), effect })
             })
             .collect()

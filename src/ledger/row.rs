@@ -4,7 +4,7 @@ use super::{Error, Ledger};
 use crate::engine::{Cut, Fate, Generation, GpuQuarantine, Phase, Slice, SliceId, State, Tie, UnixMillis};
 use rusqlite::{Row, Transaction, params};
 use serde::{Serialize, de::DeserializeOwned};
-use vgpud_config::PciAddress;
+use vgpud_config::{PciAddress, Shown};
 
 /// SQLite's integers are signed; what is stored here stays far below 2^63.
 pub fn signed(number: u64) -> i64 {
@@ -13,6 +13,16 @@ pub fn signed(number: u64) -> i64 {
 
 pub fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+/// None where no slice has that number: they count from 1.
+pub fn slice_id(number: i64) -> Option<SliceId> {
+    u64::try_from(number).ok().filter(|number| *number > 0).map(SliceId::new)
+}
+
+/// None where it lies before 1970.
+pub fn millis(number: i64) -> Option<UnixMillis> {
+    u64::try_from(number).ok().map(UnixMillis)
 }
 
 pub fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
@@ -129,7 +139,7 @@ pub fn write_lease(
 /// One row of `slices` as SQLite returns it, not yet understood.
 struct RawSlice {
     id: i64,
-    texts: [String; 6],
+    texts: [String; 7],
     tie: Option<String>,
     memory: Option<i64>,
     compute: Option<i64>,
@@ -140,11 +150,11 @@ struct RawSlice {
 
 impl RawSlice {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let texts = ["gpu", "mechanism", "profile", "instance", "detail", "fate"];
-        let [a, b, c, d, e, f] = texts.map(|column| row.get(column));
+        let texts = ["gpu", "mechanism", "profile", "instance", "phase", "detail", "fate"];
+        let [a, b, c, d, e, f, g] = texts.map(|column| row.get(column));
         Ok(Self {
             id: row.get("id")?,
-            texts: [a?, b?, c?, d?, e?, f?],
+            texts: [a?, b?, c?, d?, e?, f?, g?],
             tie: row.get("tie")?,
             memory: row.get("memory")?,
             compute: row.get("compute")?,
@@ -160,24 +170,25 @@ impl RawSlice {
 
     /// None where a column holds something that no vgpud writes.
     fn understand(&self) -> Option<Slice> {
-        let [gpu, mechanism, profile, instance, detail, fate] = &self.texts;
+        let [gpu, mechanism, profile, instance, phase, detail, fate] = &self.texts;
         let compute = match self.compute {
             Some(hundredths) => Some(share(hundredths)?),
             None => None,
         };
-        let phase = parse::<Phase>(detail)?;
+        // Its word stands there once more, for queries.
+        let phase = parse::<Phase>(detail).filter(|detail| detail.word() == phase)?;
         let data_of = match &self.data_of {
             Some(owner) => Some(owner.parse().ok()?),
             None => phase.lease().map(|lease| lease.owner.clone()),
         };
         Some(Slice {
-            id: SliceId::new(u64::try_from(self.id).ok()?),
+            id: slice_id(self.id)?,
             gpu: gpu.parse().ok()?,
             mechanism: mechanism.parse().ok()?,
             profile: profile.parse().ok()?,
             name: parse(instance)?,
             memory: match self.memory {
-                Some(bytes) => Some(vgpud_config::Memory::from_bytes(u64::try_from(bytes).ok()?)),
+                Some(bytes) => Some(memory(bytes)?),
                 None => None,
             },
             compute,
@@ -189,9 +200,14 @@ impl RawSlice {
             },
             generation: Generation(u64::try_from(self.generation).ok()?),
             data_of,
-            created: UnixMillis(u64::try_from(self.created).ok()?),
+            created: millis(self.created)?,
         })
     }
+}
+
+fn memory(bytes: i64) -> Option<vgpud_config::Memory> {
+    let bytes = u64::try_from(bytes).ok().filter(|bytes| *bytes > 0);
+    bytes.map(vgpud_config::Memory::from_bytes)
 }
 
 fn share(hundredths: i64) -> Option<vgpud_config::ComputeShare> {
@@ -225,7 +241,7 @@ impl Ledger {
         })?;
         for (gpu, detail) in cuts {
             let cut = gpu.parse().ok().zip(parse::<Cut>(&detail));
-            let (gpu, cut) = cut.ok_or_else(|| self.nonsense("cuts", gpu))?;
+            let (gpu, cut) = cut.ok_or_else(|| self.nonsense("cuts", Shown(&gpu).to_string()))?;
             state.cuts.insert(gpu, cut);
         }
         // A file of a former schema, which is only read, has no such table.
@@ -236,12 +252,13 @@ impl Ledger {
             })?;
             for (gpu, detail) in quarantined {
                 let why = gpu.parse().ok().zip(parse::<GpuQuarantine>(&detail));
-                let (gpu, why) = why.ok_or_else(|| self.nonsense("quarantined_gpus", gpu))?;
+                let (gpu, why) = why.ok_or_else(|| self.nonsense("quarantined_gpus", Shown(&gpu).to_string()))?;
                 state.quarantined_gpus.insert(gpu, why);
             }
         }
         if let Some(last) = self.meta("last_id")? {
-            state.last_id = last.parse().map_err(|_| self.nonsense("meta", format!("last_id {last}")))?;
+            state.last_id =
+                last.parse().map_err(|_| self.nonsense("meta", format!("last_id {}", Shown(&last))))?;
         }
         Ok(state)
     }

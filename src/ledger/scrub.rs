@@ -119,7 +119,7 @@ impl RawScrub {
             why: self.why,
             evidence,
         };
-        Some(PastScrub { scrub, at: UnixMillis(row::unsigned(self.ended_ms)) })
+        Some(PastScrub { scrub, at: row::millis(self.ended_ms)? })
     }
 }
 

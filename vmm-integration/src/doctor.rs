@@ -19,11 +19,11 @@
 
 mod gpus;
 mod machine;
-mod qemu;
+pub(crate) mod qemu;
 mod vfio;
 
 use serde::Serialize;
-use vgpud_config::Settings;
+use vgpud_config::{Settings, printable};
 use vgpud_mdev::Host;
 
 /// What one check found.
@@ -57,19 +57,31 @@ pub struct Check {
 
 impl Check {
     pub fn pass(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, found: found.into(), verdict: Verdict::Pass }
+        Self { name, found: printable(&found.into()), verdict: Verdict::Pass }
     }
 
     pub fn warn(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, found: found.into(), verdict: Verdict::Warn { mend: mend.into() } }
+        Self {
+            name,
+            found: printable(&found.into()),
+            verdict: Verdict::Warn { mend: printable(&mend.into()) },
+        }
     }
 
     pub fn fail(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { name, found: found.into(), verdict: Verdict::Fail { mend: mend.into() } }
+        Self {
+            name,
+            found: printable(&found.into()),
+            verdict: Verdict::Fail { mend: printable(&mend.into()) },
+        }
     }
 
     pub fn skip(name: &'static str, found: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { name, found: found.into(), verdict: Verdict::Skip { reason: reason.into() } }
+        Self {
+            name,
+            found: printable(&found.into()),
+            verdict: Verdict::Skip { reason: printable(&reason.into()) },
+        }
     }
 
     /// A check that could not read what it looks at.

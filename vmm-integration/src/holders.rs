@@ -29,6 +29,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use vgpud_config::Shown;
 use vgpud_mdev::{Host, VfioNodes, wait};
 
 /// A process that holds a node open.
@@ -108,16 +109,21 @@ pub fn holders(host: &Host, nodes: &VfioNodes) -> Result<Vec<Holder>, Error> {
         };
         let fds = entry.path().join("fd");
         if holds(&fds, &wanted).map_err(|source| blind(&fds, source))? {
-            let program = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            let program = match program.trim_end() {
-                "" => "ending".to_owned(),
-                name => name.to_owned(),
-            };
-            found.push(Holder { pid, program });
+            let comm = fs::read(entry.path().join("comm")).unwrap_or_default();
+            found.push(Holder { pid, program: program(&comm) });
         }
     }
     found.sort_by_key(|holder| holder.pid);
     Ok(found)
+}
+
+/// A program's name out of `/proc/PID/comm`, which is empty when it ends.
+pub(crate) fn program(comm: &[u8]) -> String {
+    match String::from_utf8_lossy(comm).trim_end() {
+        "" => "ending".to_owned(),
+        // A process gives itself any name.
+        name => Shown(name).to_string(),
+    }
 }
 
 /// Proves that nobody holds the device, as the module's description says.

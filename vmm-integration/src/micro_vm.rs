@@ -15,7 +15,7 @@
 mod check;
 mod console;
 mod error;
-mod kernel_line;
+pub(crate) mod kernel_line;
 mod life;
 mod outcome;
 
@@ -24,6 +24,13 @@ pub use error::VmError;
 pub use kernel_line::KernelLine;
 pub use life::RunningVm;
 pub use outcome::Outcome;
+
+/// How a VM ended, told from all that its QEMU left behind.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn outcome_of(status: std::process::ExitStatus, stderr: &[u8], console: &[u8]) -> Outcome {
+    let panic = console::watch(console, |_| {});
+    Outcome::judge(status, &console::collect(stderr), panic, outcome::StopAsked::No)
+}
 
 use crate::node::Node;
 use std::{

@@ -23,6 +23,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
+use vgpud_config::Quoted;
 use vgpud_mdev::{Host, Instance};
 
 /// How deep to look.
@@ -56,7 +57,7 @@ impl fmt::Display for Level {
 
 /// A word that is no level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no level of checks; write sysfs, open or full")]
+#[error("{} is no level of checks; write sysfs, open or full", Quoted(.0))]
 pub struct NoLevel(pub String);
 
 impl FromStr for Level {

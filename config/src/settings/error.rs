@@ -1,5 +1,6 @@
 //! What can be wrong with a settings file.
 
+use crate::{Quoted, Shown};
 use std::{fmt, io, path::PathBuf};
 
 /// Why settings were refused: one sentence with file, line and the way out.
@@ -17,7 +18,7 @@ pub enum SettingsError {
     UnknownKey { at: Box<SettingsKey>, way_out: String },
     #[error("{}: {} cannot be {value}: {message}", at.line(), at.key())]
     Value { at: Box<SettingsKey>, value: String, message: String },
-    #[error("{}: {} is the same as {other:?}; keep one", at.line(), at.key())]
+    #[error("{}: {} is the same as {}; keep one", at.line(), at.key(), Quoted(other))]
     Twice { at: Box<SettingsKey>, other: String },
     #[error("The settings {} and its drop-ins cannot be used together: {message}", path.display())]
     Merged { path: PathBuf, message: String },
@@ -40,7 +41,8 @@ impl SettingsKey {
     }
 
     fn key(&self) -> impl fmt::Display {
-        let table = if self.table.is_empty() { String::new() } else { format!(" in [{}]", self.table) };
-        format!("`{}`{table}", self.key)
+        let table =
+            if self.table.is_empty() { String::new() } else { format!(" in [{}]", Shown(&self.table)) };
+        format!("`{}`{table}", Shown(&self.key))
     }
 }

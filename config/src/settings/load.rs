@@ -4,7 +4,7 @@
 //! are merged, later files winning key by key.
 
 use super::{Settings, SettingsError, SettingsKey};
-use crate::PciAddress;
+use crate::{PciAddress, Quoted, printable};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -91,7 +91,7 @@ fn checked(path: &Path, text: &str) -> Result<Table, SettingsError> {
     let spanned = DeTable::parse(text).map_err(|error| SettingsError::Syntax {
         path: path.to_owned(),
         line: line(text, error.span().map_or(text.len(), |span| span.start)),
-        message: error.message().replace('\n', "; "),
+        message: bounded(error.message()),
     })?;
     let file = File { path, text, table: spanned.get_ref() };
     if let Err(error) = toml::from_str::<Settings>(text) {
@@ -171,7 +171,7 @@ impl File<'_> {
         let list = value_at(self.table, &error.span()?)?.as_array()?;
         let quoted = |element: &&Spanned<DeValue<'_>>| {
             let text = element.get_ref().as_str();
-            text.is_some_and(|text| error.message().contains(&format!("{text:?}")))
+            text.is_some_and(|text| error.message().contains(&Quoted(text).to_string()))
         };
         list.iter().find(quoted).map(Spanned::span)
     }
@@ -182,9 +182,20 @@ impl File<'_> {
     }
 }
 
+/// As much of a library's words as a message has room for, in characters; some repeat whole values.
+const LONGEST_WORDS: usize = 400;
+
+fn bounded(words: &str) -> String {
+    let line = printable(&words.trim_end().replace('\n', "; "));
+    match line.char_indices().nth(LONGEST_WORDS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
 /// serde's words, without those that the sentence around them says already.
 fn message(words: &str) -> String {
-    let words = words.trim_end().replace('\n', "; ");
+    let words = bounded(words);
     match words.split_once(" is not ") {
         // Our own types quote the value first.
         Some((value, _)) if value.starts_with('"') => {
@@ -213,7 +224,8 @@ fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
 fn shortened(value: &str) -> String {
     let first = value.lines().next().unwrap_or_default();
     let short: String = first.chars().take(60).collect();
-    if short.len() < value.len() { format!("{short}…") } else { short }
+    let rest = if short.len() < value.len() { "…" } else { "" };
+    format!("{}{rest}", printable(&short))
 }
 
 /// The innermost key at `at`, or with a value around it.

@@ -235,12 +235,17 @@ fn wrong_values_are_refused_with_the_way_out() {
         (
             "[timeouts]\ndevice = \"soon\"",
             "line 2: `device` in [timeouts] cannot be \"soon\": write a number and a unit, such as 30s or 2min, more \
-             than 0; as in device = \"60s\"",
+             than 0 and at most 1day; as in device = \"60s\"",
+        ),
+        (
+            "[timeouts]\ndevice = \"500000000000years\"",
+            "line 2: `device` in [timeouts] cannot be \"500000000000years\": write a number and a unit, such as 30s \
+             or 2min, more than 0 and at most 1day; as in device = \"60s\"",
         ),
         (
             "[timeouts]\nrelease = \"0s\"",
             "line 2: `release` in [timeouts] cannot be \"0s\": write a number and a unit, such as 30s or 2min, more \
-             than 0; as in release = \"30s\"",
+             than 0 and at most 1day; as in release = \"30s\"",
         ),
         (
             "[vfio]\nnode = \"grup\"",

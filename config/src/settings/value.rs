@@ -6,6 +6,9 @@ use std::{path::PathBuf, time::Duration};
 /// Bytes of a Unix socket's path, its closing zero left out (`sun_path` of unix(7)).
 const LONGEST_SOCKET: usize = 107;
 
+/// Sums of waits must stay numbers, and nobody means more.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 fn absolute_path<E: Error>(text: String) -> Result<PathBuf, E> {
     let path = PathBuf::from(text);
     if path.is_absolute() {
@@ -47,6 +50,7 @@ pub(super) fn program<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Path
 
 pub(super) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let time = humantime::parse_duration(&String::deserialize(deserializer)?).ok();
-    time.filter(|time| !time.is_zero())
-        .ok_or_else(|| D::Error::custom("write a number and a unit, such as 30s or 2min, more than 0"))
+    time.filter(|time| !time.is_zero() && *time <= LONGEST_WAIT).ok_or_else(|| {
+        D::Error::custom("write a number and a unit, such as 30s or 2min, more than 0 and at most 1day")
+    })
 }

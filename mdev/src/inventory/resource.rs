@@ -20,7 +20,7 @@ const TOTAL_VFS: usize = 0x0e;
 
 /// TotalVFs of the SR-IOV capability; none where config space has none, or is shown in part only, as
 /// to all but root.
-pub(super) fn total_vfs(config: &[u8]) -> Option<u16> {
+pub(crate) fn total_vfs(config: &[u8]) -> Option<u16> {
     let word = |at: usize| Some(u32::from_le_bytes(config.get(at..at + 4)?.try_into().ok()?));
     let mut at = EXTENDED_CAPABILITIES;
     // Config space holds no more capabilities than this: a longer chain is a circle.
@@ -40,7 +40,7 @@ pub(super) fn total_vfs(config: &[u8]) -> Option<u16> {
 }
 
 /// Size of one VF's largest memory BAR, of `total_vfs` as the capability says.
-pub(super) fn vf_aperture(resources: &str, total_vfs: u16) -> Option<Memory> {
+pub(crate) fn vf_aperture(resources: &str, total_vfs: u16) -> Option<Memory> {
     let lines = resources.lines().take(IOV.end).skip(IOV.start);
     let largest = lines.filter_map(|line| {
         let mut numbers =

@@ -10,7 +10,7 @@
 
 use crate::Memory;
 
-pub(super) fn memory(description: &str) -> Option<Memory> {
+pub(crate) fn memory(description: &str) -> Option<Memory> {
     let text = description.to_ascii_lowercase();
     let sized = |key: &str| size(text.split_once(key)?.1.trim_start_matches([' ', ':', '=']));
     if let Some(framebuffer) = sized("framebuffer") {

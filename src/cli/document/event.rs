@@ -3,6 +3,7 @@
 use super::time;
 use crate::{api, cli::output::Document};
 use serde::Serialize;
+use vgpud_config::printable;
 
 /// One event; JSON has one document a line, so that a stream can be read as it comes.
 #[derive(Debug, Serialize)]
@@ -42,6 +43,7 @@ impl Document for Event {
     fn text(&self) -> String {
         let Body { sequence, unix_ms, kind, slice, gpu, message, owner: _ } = &self.event;
         let subject = slice.as_deref().or(gpu.as_deref()).unwrap_or("-");
-        format!("{}  {sequence:>5}  {kind:<16}  {subject:<12}  {message}", time(*unix_ms))
+        let line = format!("{}  {sequence:>5}  {kind:<16}  {subject:<12}  {message}", time(*unix_ms));
+        printable(&line)
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     },
 };
 use serde::Serialize;
+use vgpud_config::printable;
 
 #[derive(Debug, Serialize)]
 pub struct DryRun {
@@ -67,8 +68,11 @@ impl Document for DryRun {
             let chosen = if one.chosen { "yes" } else { "no" };
             verdicts.row([Field::from(&one.gpu), chosen.into(), (&one.reason).into()]);
         }
-        let steps: Vec<String> =
-            effects.iter().zip(1..).map(|(effect, number)| format!("{number:>3}. {effect}")).collect();
+        let steps: Vec<String> = effects
+            .iter()
+            .zip(1..)
+            .map(|(effect, number)| format!("{number:>3}. {}", printable(effect)))
+            .collect();
         [
             ("Slices that would be created", planned.render()),
             ("GPUs considered", verdicts.render()),

@@ -21,6 +21,9 @@ use vfio_bindings::bindings::vfio::{
 /// `VFIO_TYPE`, which is also `IOMMUFD_TYPE`.
 const VFIO: u8 = b';';
 
+/// Of a region's description with its capabilities, in bytes; the longest known have some hundreds.
+const LONGEST_ANSWER: u32 = 1 << 20;
+
 macro_rules! request {
     ($number:expr) => {
         nix::request_code_none!(VFIO, $number)
@@ -159,6 +162,10 @@ pub(super) fn region_info(device: &File, index: u32) -> io::Result<(vfio_region_
     let wanted = info.argsz;
     if wanted <= size::<vfio_region_info>() {
         return Ok((info, Vec::new()));
+    }
+    if wanted > LONGEST_ANSWER {
+        let text = format!("the driver tells of {wanted} bytes of capabilities of region {index}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     let count = (wanted as usize).div_ceil(size_of::<vfio_region_info>());
     let mut room = vec![vfio_region_info::default(); count];

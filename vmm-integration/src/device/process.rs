@@ -22,15 +22,18 @@ use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsString,
     fmt,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
-use vgpud_config::NodeKind;
+use vgpud_config::{NodeKind, Quoted};
 use vgpud_mdev::{Host, Instance, InstanceName, PciAddress, mechanism, wait};
+
+/// A report has some hundreds of bytes.
+const LONGEST_LINE: u64 = 256 << 10;
 
 /// Work on one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +78,8 @@ pub enum ProcessError {
     )]
     Died { stage: Stage, status: ExitStatus },
     #[error(
-        "The process that worked on the device said {line:?}; its program and this one must be of one version"
+        "The process that worked on the device said {}; its program and this one must be of one version",
+        Quoted(line)
     )]
     Garbled { line: String },
     /// What the process itself found in the way, with its causes.
@@ -95,7 +99,7 @@ pub struct Preflight {
 /// One line from the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "report")]
-enum Report {
+pub(crate) enum Report {
     Stage {
         stage: Stage,
     },
@@ -242,14 +246,13 @@ impl DeviceProcess {
         let mut running = Running::start(self, job, deadline)?;
         let mut last = None;
         while let Some(line) = running.next()? {
-            match serde_json::from_str(&line) {
+            match Report::read(&line) {
                 Ok(Report::Stage { stage }) => running.stage = stage,
                 Ok(Report::Check(check)) => made(check),
                 Ok(Report::Failed { why }) => {
                     last = Some(Err(ProcessError::Failed { stage: running.stage, why }));
                 }
-                Ok(report) => last = Some(Ok(report)),
-                Err(_) => last = Some(Err(ProcessError::Garbled { line })),
+                other => last = Some(other),
             }
         }
         let status = running.wait()?;
@@ -273,6 +276,10 @@ pub trait DeviceWork: fmt::Debug + Send + Sync {
 }
 
 impl Report {
+    pub(crate) fn read(line: &str) -> Result<Self, ProcessError> {
+        serde_json::from_str(line).map_err(|_| ProcessError::Garbled { line: line.to_owned() })
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Stage { stage } => format!("waits for {stage}"),
@@ -309,12 +316,10 @@ impl Running {
         let failed = |source| ProcessError::Start { program: process.program.clone(), source };
         let mut child = command.spawn().map_err(failed)?;
         let (sender, lines) = mpsc::channel();
-        let stdout = child.stdout.take();
+        let mut stdout = child.stdout.take().map(BufReader::new);
         let running = Self { child: Some(child), lines, stage: Stage::Start, begun, within };
-        let read = move || {
-            let lines = stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines());
-            lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
-        };
+        let read =
+            move || std::iter::from_fn(|| next_line(stdout.as_mut()?)).try_for_each(|line| sender.send(line));
         // When the thread cannot start, `running` is dropped, which kills the process.
         thread::Builder::new().name("device-reports".into()).spawn(read).map_err(failed)?;
         Ok(running)
@@ -353,6 +358,17 @@ impl Running {
             }
         }
     }
+}
+
+/// The next line; none at the end. One that is too long is cut, and so is no report.
+fn next_line(from: &mut impl BufRead) -> Option<String> {
+    let mut line = Vec::new();
+    from.take(LONGEST_LINE).read_until(b'\n', &mut line).ok()?;
+    if line.len() as u64 == LONGEST_LINE && !line.ends_with(b"\n") {
+        from.skip_until(b'\n').ok()?;
+    }
+    let text = String::from_utf8_lossy(&line);
+    (!line.is_empty()).then(|| text.trim_end_matches('\n').to_owned())
 }
 
 enum Waited {

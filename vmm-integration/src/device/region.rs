@@ -50,7 +50,7 @@ impl Region {
     }
 
     /// `caps`: the bytes that came with `info`, from its own start on.
-    pub(super) fn new(info: &vfio_region_info, caps: &[u8]) -> Self {
+    pub(crate) fn new(info: &vfio_region_info, caps: &[u8]) -> Self {
         let has = |flag| info.flags & flag != 0;
         let access = match (has(VFIO_REGION_INFO_FLAG_READ), has(VFIO_REGION_INFO_FLAG_WRITE)) {
             (false, false) => Access::None,
@@ -58,66 +58,67 @@ impl Region {
             (false, true) => Access::Write,
             (true, true) => Access::ReadWrite,
         };
-        let caps = if has(VFIO_REGION_INFO_FLAG_CAPS) { capabilities(caps, info.cap_offset) } else { vec![] };
-        let mappable = match (has(VFIO_REGION_INFO_FLAG_MMAP), caps.iter().find_map(Capability::sparse)) {
+        let caps = if has(VFIO_REGION_INFO_FLAG_CAPS) { caps } else { &[] };
+        let find = |id| capabilities(caps, info.cap_offset).find(|(found, _)| *found == id);
+        let mappable = match (has(VFIO_REGION_INFO_FLAG_MMAP), find(VFIO_REGION_INFO_CAP_SPARSE_MMAP)) {
             (false, _) => Vec::new(),
-            (true, Some(areas)) => areas.iter().filter(|area| area.lies_in(info.size)).copied().collect(),
+            (true, Some((_, at))) => areas(caps, at, info.size),
             (true, None) => vec![Area { offset: 0, size: info.size }],
         };
         let mappable = mappable.into_iter().filter(|area| area.size > 0).collect();
-        let msix_mappable = caps.iter().any(|cap| matches!(cap, Capability::MsixMappable));
+        let msix_mappable = find(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE).is_some();
         Self { index: info.index, size: info.size, access, mappable, msix_mappable, offset: info.offset }
     }
 }
 
 impl Area {
-    fn lies_in(self, size: u64) -> bool {
-        self.offset.checked_add(self.size).is_some_and(|end| end <= size)
+    fn end(self) -> u64 {
+        self.offset.saturating_add(self.size)
     }
 }
 
-enum Capability {
-    Sparse(Vec<Area>),
-    MsixMappable,
-    Other,
+/// What stands at `at`, where it lies in `bytes`.
+fn bytes_at<const LENGTH: usize>(bytes: &[u8], at: usize) -> Option<[u8; LENGTH]> {
+    bytes.get(at..at.checked_add(LENGTH)?)?.try_into().ok()
 }
 
-impl Capability {
-    fn sparse(&self) -> Option<&[Area]> {
-        match self {
-            Self::Sparse(areas) => Some(areas),
-            Self::MsixMappable | Self::Other => None,
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes_at(bytes, at).map(u32::from_ne_bytes)
+}
+
+fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes_at(bytes, at).map(u64::from_ne_bytes)
+}
+
+/// The chain of `struct vfio_info_cap_header`, each by id and place. A chain that leads out of `bytes`
+/// or back ends there.
+fn capabilities(bytes: &[u8], first: u32) -> impl Iterator<Item = (u32, usize)> {
+    let read = |at: usize| (at != 0).then(|| Some((word(bytes, at)? & 0xffff, at)))?;
+    std::iter::successors(read(first as usize), move |(_, at)| {
+        let next = word(bytes, at + 4)? as usize;
+        (next > *at).then(|| read(next))?
+    })
+}
+
+/// The areas of the sparse mmap capability at `at`, in order, as far as they lie in a region of that
+/// size. Those that overlap are one: no byte is counted twice.
+fn areas(bytes: &[u8], at: usize, size: u64) -> Vec<Area> {
+    let count = word(bytes, at + 8).unwrap_or(0) as usize;
+    let area = |index: usize| {
+        let at = at + 16 + index * 16;
+        Some(Area { offset: long(bytes, at)?, size: long(bytes, at + 8)? })
+    };
+    let inside = |area: &Area| area.offset.checked_add(area.size).is_some_and(|end| end <= size);
+    let mut areas: Vec<_> = (0..count).map_while(area).filter(inside).collect();
+    areas.sort_unstable_by_key(|area| area.offset);
+    let mut apart: Vec<Area> = Vec::new();
+    for area in areas {
+        match apart.last_mut() {
+            Some(last) if area.offset < last.end() => last.size = last.end().max(area.end()) - last.offset,
+            _ => apart.push(area),
         }
     }
-}
-
-/// The chain of `struct vfio_info_cap_header`. A chain that leads out of `bytes` or back ends there.
-fn capabilities(bytes: &[u8], first: u32) -> Vec<Capability> {
-    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?));
-    let long = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?));
-    let mut found = Vec::new();
-    let mut at = first as usize;
-    while at != 0 {
-        let (Some(head), Some(next)) = (word(at), word(at + 4)) else { break };
-        found.push(match head & 0xffff {
-            VFIO_REGION_INFO_CAP_SPARSE_MMAP => {
-                let count = word(at + 8).unwrap_or(0) as usize;
-                let area = |index: usize| {
-                    let at = at + 16 + index * 16;
-                    Some(Area { offset: long(at)?, size: long(at + 8)? })
-                };
-                Capability::Sparse((0..count).map_while(area).collect())
-            }
-            VFIO_REGION_INFO_CAP_MSIX_MAPPABLE => Capability::MsixMappable,
-            _ => Capability::Other,
-        });
-        let next = next as usize;
-        if next <= at {
-            break;
-        }
-        at = next;
-    }
-    found
+    apart
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::{
     process::{Command, Stdio},
     time::Duration,
 };
+use vgpud_config::{Quoted, Shown};
 use vgpud_mdev::wait;
 
 /// The first version with iommufd (QEMU: docs/devel/vfio-iommufd.rst).
@@ -16,8 +17,9 @@ const WITH_CDEV: u32 = 9;
 /// How long QEMU may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+const NAME: &str = "qemu";
+
 pub(super) fn qemu(program: &Path) -> Check {
-    const NAME: &str = "qemu";
     let Ok(path) = find_program(program, env::var_os("PATH").as_deref()) else {
         let mend = "install QEMU (Debian: apt install qemu-system-x86) or set qemu under [run]; only vgpuctl run needs it";
         return Check::warn(NAME, format!("there is no program {}", program.display()), mend);
@@ -29,18 +31,24 @@ pub(super) fn qemu(program: &Path) -> Check {
             return Check::fail(NAME, found, "install QEMU anew, or set qemu under [run]");
         }
     };
+    judge(&path, &said)
+}
+
+/// By what it said of its version.
+pub(crate) fn judge(path: &Path, said: &str) -> Check {
     let first = said.lines().next().unwrap_or_default().trim();
+    let shown = Shown(first);
     let number = first.split_whitespace().skip_while(|word| *word != "version").nth(1).unwrap_or_default();
     match number.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
         None => {
-            let found = format!("{} says {first:?} for its version", path.display());
+            let found = format!("{} says {} for its version", path.display(), Quoted(first));
             Check::fail(NAME, found, "set qemu under [run] to QEMU's program")
         }
         Some(major) if major < WITH_CDEV => {
             let mend = "set node = \"group\" under [vfio], or install QEMU 9.0 or later";
-            Check::warn(NAME, format!("{first}, which takes slices by group only"), mend)
+            Check::warn(NAME, format!("{shown}, which takes slices by group only"), mend)
         }
-        Some(_) => Check::pass(NAME, first),
+        Some(_) => Check::pass(NAME, shown.to_string()),
     }
 }
 

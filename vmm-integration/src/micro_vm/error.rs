@@ -1,6 +1,7 @@
 //! Why a micro-VM cannot run.
 
 use std::{io, path::PathBuf};
+use vgpud_config::Quoted;
 use vgpud_mdev::Memory;
 
 /// Why a micro-VM cannot be started or stopped.
@@ -33,8 +34,10 @@ pub enum VmError {
         "The device pins the guest's {memory}, and this process may lock {limit} only; raise its memory lock limit (systemd: LimitMEMLOCK=infinity, shell: ulimit -l)"
     )]
     MemoryLock { memory: Memory, limit: Memory },
-    #[error("The guest's command cannot hold {argument:?}: {why}")]
+    #[error("The guest's command cannot hold {}: {why}", Quoted(argument))]
     Argument { argument: String, why: &'static str },
+    #[error("The kernel's parameters cannot be {}: {why}", Quoted(parameters))]
+    Parameters { parameters: String, why: &'static str },
     #[error(
         "The kernel command line is {length} bytes long, and the kernel reads 2047; shorten the command or put it into the initrd"
     )]

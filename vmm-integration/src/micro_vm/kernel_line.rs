@@ -29,10 +29,8 @@ impl KernelLine {
     /// Where the kernel cannot hand an argument to init as it is: the error names it and says why.
     pub fn new(parameters: &str, command: &[String]) -> Result<Self, Error> {
         let mut line = DEFAULTS.to_owned();
-        if parameters.split_ascii_whitespace().any(|word| word == "--") {
-            let why = "what follows -- is the guest's command and is given apart from the parameters";
-            return Err(VmError::Argument { argument: parameters.to_owned(), why }.into());
-        }
+        self::parameters(parameters)
+            .map_err(|why| VmError::Parameters { parameters: parameters.to_owned(), why })?;
         if !parameters.trim().is_empty() {
             line.push(' ');
             line.push_str(parameters.trim());
@@ -52,6 +50,35 @@ impl KernelLine {
     }
 }
 
+/// Whether the kernel's reading of the parameters ends where they do, or why not.
+fn parameters(text: &str) -> Result<(), &'static str> {
+    if text.contains('\0') {
+        return Err("a NUL ends the kernel's command line");
+    }
+    let (mut quoted, mut word) = (false, Vec::new());
+    for byte in text.bytes().chain([b' ']) {
+        quoted ^= byte == b'"';
+        if quoted || !is_space(byte) {
+            word.push(byte);
+            continue;
+        }
+        if [&b"--"[..], b"\"--\""].contains(&word.as_slice()) {
+            return Err("what follows -- is the guest's command and is given apart from the parameters");
+        }
+        word.clear();
+    }
+    match quoted {
+        true => Err("a double quote is not closed, and would take the guest's command in"),
+        false => Ok(()),
+    }
+}
+
+/// The kernel's isspace() works on bytes and counts 0xa0, Latin-1's no-break space, which is also
+/// the last byte of many UTF-8 characters.
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b || byte == 0xa0
+}
+
 /// One argument as the kernel must read it, or why it cannot.
 fn quoted(argument: &str) -> Result<String, &'static str> {
     if argument == "--" {
@@ -63,10 +90,7 @@ fn quoted(argument: &str) -> Result<String, &'static str> {
     if argument.contains('\0') {
         return Err("a NUL ends the kernel's command line");
     }
-    // The kernel's isspace() works on bytes and counts 0xa0, Latin-1's no-break space, which is
-    // also the last byte of many UTF-8 characters.
-    let space = |byte: u8| byte.is_ascii_whitespace() || byte == 0x0b || byte == 0xa0;
-    Ok(if argument.is_empty() || argument.bytes().any(space) {
+    Ok(if argument.is_empty() || argument.bytes().any(is_space) {
         format!("\"{argument}\"")
     } else {
         argument.to_owned()
@@ -76,6 +100,46 @@ fn quoted(argument: &str) -> Result<String, &'static str> {
 impl fmt::Display for KernelLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// What the kernel makes of a line: the steps of `next_arg` and `parse_args`, on the words
+/// behind the first `--`, with `param=value` put together again as init gets it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn arguments_of_init(line: &str) -> Vec<Vec<u8>> {
+    let space = |byte: u8| (9..=13).contains(&byte) || byte == 32 || byte == 160;
+    let (mut rest, mut behind, mut found) = (line.as_bytes(), false, Vec::new());
+    loop {
+        while rest.first().is_some_and(|&byte| space(byte)) {
+            rest = &rest[1..];
+        }
+        if rest.is_empty() {
+            return found;
+        }
+        let whole = rest[0] == b'"';
+        let text = &rest[usize::from(whole)..];
+        let (mut quote, mut equals, mut end) = (whole, 0, 0);
+        while end < text.len() && (quote || !space(text[end])) {
+            if equals == 0 && text[end] == b'=' {
+                equals = end;
+            }
+            quote ^= text[end] == b'"';
+            end += 1;
+        }
+        let mut word = text[..end].to_vec();
+        if equals != 0 && word.get(equals + 1) == Some(&b'"') {
+            word.remove(equals + 1);
+        }
+        if whole && word.last() == Some(&b'"') {
+            word.pop();
+        }
+        rest = &text[end..];
+        match (behind, word == b"--") {
+            (true, true) => return found,
+            (false, true) => behind = true,
+            (true, false) => found.push(word),
+            (false, false) => {}
+        }
     }
 }
 
@@ -96,45 +160,6 @@ mod tests {
         KernelLine::new(parameters, &words(command)).unwrap_err().to_string()
     }
 
-    /// What the kernel makes of a line: the steps of `next_arg` and `parse_args`, on the words
-    /// behind the first `--`, with `param=value` put together again as init gets it.
-    fn arguments_of_init(line: &str) -> Vec<Vec<u8>> {
-        let space = |byte: u8| (9..=13).contains(&byte) || byte == 32 || byte == 160;
-        let (mut rest, mut behind, mut found) = (line.as_bytes(), false, Vec::new());
-        loop {
-            while rest.first().is_some_and(|&byte| space(byte)) {
-                rest = &rest[1..];
-            }
-            if rest.is_empty() {
-                return found;
-            }
-            let whole = rest[0] == b'"';
-            let text = &rest[usize::from(whole)..];
-            let (mut quote, mut equals, mut end) = (whole, 0, 0);
-            while end < text.len() && (quote || !space(text[end])) {
-                if equals == 0 && text[end] == b'=' {
-                    equals = end;
-                }
-                quote ^= text[end] == b'"';
-                end += 1;
-            }
-            let mut word = text[..end].to_vec();
-            if equals != 0 && word.get(equals + 1) == Some(&b'"') {
-                word.remove(equals + 1);
-            }
-            if whole && word.last() == Some(&b'"') {
-                word.pop();
-            }
-            rest = &text[end..];
-            match (behind, word == b"--") {
-                (true, true) => return found,
-                (false, true) => behind = true,
-                (true, false) => found.push(word),
-                (false, false) => {}
-            }
-        }
-    }
-
     #[test]
     fn parameters_come_first_and_the_command_behind_dashes() {
         assert_eq!(line("", &[]), "console=ttyS0 panic=-1 quiet");
@@ -153,7 +178,15 @@ mod tests {
         );
         assert!(refusal("", &["a", "--", "b"]).contains("ends init's arguments there"));
         assert!(refusal("", &["a\0b"]).contains("NUL"));
-        assert!(refusal("a -- b", &[]).contains("apart from the parameters"));
+        for parameters in ["a -- b", "--", "a \"--\"", "a\u{b}--"] {
+            assert!(refusal(parameters, &[]).contains("apart from the parameters"), "{parameters}");
+        }
+        assert_eq!(
+            refusal("dyndbg=\"file x", &["sh"]),
+            "The kernel's parameters cannot be \"dyndbg=\\\"file x\": a double quote is not closed, and would take \
+             the guest's command in"
+        );
+        assert!(refusal("a\0b", &["sh"]).contains("NUL"));
         assert!(refusal("", &["x"; 33]).contains("at most 32"));
         assert!(refusal("", &[&"x".repeat(2100)]).contains("2132 bytes long"));
         line("", &["x"; 32]);

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus};
+use vgpud_config::printable;
 
 /// How a micro-VM ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Outcome {
         panic: Option<String>,
         stop_asked: StopAsked,
     ) -> Self {
-        let words = stderr.trim();
+        let words = &*printable(stderr.trim());
         let failed = |code| Self::Failed { code, stderr: words.to_owned() };
         let code = match (status.code(), status.signal(), stop_asked) {
             (_, Some(_), StopAsked::Yes) | (Some(0), _, StopAsked::Yes) => return Self::Stopped,
@@ -64,7 +65,7 @@ impl Outcome {
         };
         match (code, panic, terminating_signal(words)) {
             (0, _, Some(signal)) => Self::Killed { signal },
-            (0, Some(line), None) => Self::GuestPanic { line },
+            (0, Some(line), None) => Self::GuestPanic { line: printable(&line) },
             (0, None, None) => Self::PoweredOff,
             (1, _, _) if words.lines().all(is_remark) => Self::PoweredOff,
             (3..=255, _, _) if code & 1 == 1 => Self::GuestExit(u8::try_from(code >> 1).unwrap_or(u8::MAX)),

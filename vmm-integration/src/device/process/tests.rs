@@ -106,3 +106,15 @@ fn an_instance_that_is_gone_is_reported_and_no_panic() {
     let report: Report = serde_json::from_slice(&out).unwrap();
     assert!(matches!(&report, Report::Failed { why } if why.contains("VF 3")), "{report:?}");
 }
+
+#[test]
+fn a_line_that_never_ends_is_cut_and_the_next_is_read() {
+    let long = LONGEST_LINE * 3;
+    let script = format!("head -c {long} /dev/zero; printf '\\377\\n'; echo '{EVIDENCE}'");
+    assert!(scrub(&script, LONG).unwrap().is_clean());
+    let text = [&vec![b'x'; usize::try_from(long).unwrap()], &b"\nend"[..]].concat();
+    let mut text = &text[..];
+    assert_eq!(next_line(&mut text).unwrap().len() as u64, LONGEST_LINE);
+    assert_eq!(next_line(&mut text).as_deref(), Some("end"));
+    assert_eq!(next_line(&mut text), None);
+}
