@@ -14,4 +14,7 @@ pub mod cli;
 pub mod daemon;
 pub mod engine;
 pub mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ledger;

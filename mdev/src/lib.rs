@@ -11,6 +11,9 @@
 pub mod attribute;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inventory;
 pub mod uevent;
 pub mod wait;

@@ -8,6 +8,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
+use vgpud_config::Shown;
 
 /// Names by id. Parsed once in a process for each host root.
 #[derive(Debug, Default)]
@@ -36,9 +37,10 @@ impl PciIds {
         Self::default()
     }
 
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut ids = Self::default();
         let mut vendor = None;
+        let plain = |id: &str| id.bytes().all(|byte| byte.is_ascii_hexdigit());
         for line in text.lines() {
             // Device classes follow the vendors.
             if line.starts_with("C ") {
@@ -50,8 +52,8 @@ impl PciIds {
                 None => (0, line),
             };
             let named = entry.split_once("  ").and_then(|(id, name)| {
-                let id = (id.len() == 4).then(|| u16::from_str_radix(id, 16).ok())??;
-                Some((id, name.trim().to_owned()))
+                let id = (id.len() == 4 && plain(id)).then(|| u16::from_str_radix(id, 16).ok())??;
+                Some((id, Shown(name.trim()).to_string()))
             });
             match (depth, named, vendor) {
                 (0, Some((id, name)), _) => {
@@ -65,6 +67,13 @@ impl PciIds {
             }
         }
         ids
+    }
+
+    /// Every name; a vendor's stands under its own id twice.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn names(self) -> Vec<(PciId, String)> {
+        let vendors = self.vendors.into_iter().map(|(vendor, name)| (PciId { vendor, device: vendor }, name));
+        vendors.chain(self.devices).collect()
     }
 
     pub(crate) fn vendor(&self, id: PciId) -> Option<String> {

@@ -34,6 +34,8 @@ mod change;
 mod check;
 mod error;
 mod export;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod history;
 mod intent;
 mod new_file;

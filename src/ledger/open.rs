@@ -79,6 +79,13 @@ impl Ledger {
         Ok(ledger)
     }
 
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn in_memory() -> rusqlite::Result<Self> {
+        let mut connection = Connection::open_in_memory()?;
+        schema::migrate(&mut connection, 0)?;
+        Ok(Self { connection, path: FILE.into(), health: Health::Sound })
+    }
+
     /// Judges a file that exists, without changing it.
     fn check_before_use(&self) -> Result<(), Error> {
         let number = |pragma: &str| -> Result<i64, Error> {

@@ -6,6 +6,9 @@
 
 pub mod device;
 pub mod doctor;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod holders;
 pub mod isolation;
 pub mod micro_vm;

@@ -1,0 +1,33 @@
+//! Private readers of outside bytes, for the crate in `fuzz/`.
+
+use crate::{Memory, PciId, inventory::resource, mdev_bus::description, module_alias, pci_ids::PciIds};
+
+/// Of `modules.alias`, for a device with this `modalias`.
+#[must_use]
+pub fn vfio_module<'a>(aliases: &'a str, modalias: &str) -> Option<&'a str> {
+    module_alias::best(aliases, modalias)
+}
+
+/// Of `pci.ids`: every name; a vendor's stands under its own id twice.
+#[must_use]
+pub fn pci_names(text: &str) -> Vec<(PciId, String)> {
+    PciIds::parse(text).names()
+}
+
+/// Of an mdev type's `description`.
+#[must_use]
+pub fn described_memory(description: &str) -> Option<Memory> {
+    description::memory(description)
+}
+
+/// Of a PF's config space.
+#[must_use]
+pub fn total_vfs(config: &[u8]) -> Option<u16> {
+    resource::total_vfs(config)
+}
+
+/// Of a PF's `resource` attribute.
+#[must_use]
+pub fn vf_aperture(resources: &str, total_vfs: u16) -> Option<Memory> {
+    resource::vf_aperture(resources, total_vfs)
+}
