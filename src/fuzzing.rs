@@ -89,7 +89,7 @@ pub fn answers(message: &[u8]) -> Vec<String> {
     show(read(message, document::DryRun::new));
     show(read(message, document::Checks::of_slice));
     show(read(message, |answer: api::ListHistoryResponse| document::History::new(answer.leases)));
-    show(read(message, |answer: api::ListQuarantineResponse| document::Quarantine::new(answer.slices)));
+    show(read(message, document::Quarantine::new));
     show(read(message, |event: api::Event| document::Event::from(event)));
     let status = tonic::Status::with_details(tonic::Code::Internal, "odd", message.to_vec().into());
     show(Some(cli::error::Error::from(status).to_report(None).text()));

@@ -82,7 +82,9 @@ impl Ledger {
     #[cfg(feature = "fuzzing")]
     pub(super) fn in_memory() -> rusqlite::Result<Self> {
         let mut connection = Connection::open_in_memory()?;
-        schema::migrate(&mut connection, 0)?;
+        let transaction = connection.transaction()?;
+        schema::migrate(&transaction, 0)?;
+        transaction.commit()?;
         Ok(Self { connection, path: FILE.into(), health: Health::Sound })
     }
 
