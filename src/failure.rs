@@ -5,7 +5,7 @@
 
 use crate::{
     api,
-    daemon::{AccessDenied, HolderError, RequestError, executor::EffectError},
+    daemon::{AccessDenied, HolderError, RequestError, executor::EffectError, sandbox},
     engine::{
         Rejected,
         placement::{Refusal, Shortage},
@@ -43,6 +43,7 @@ impl Failure {
             causes.push(sentence(cause));
             source = cause.source();
         }
+        causes.extend(sandbox::hint(error).map(str::to_owned));
         Self { code, reason, message: error.to_string(), causes }
     }
 
@@ -305,7 +306,9 @@ fn held(error: &HoldError) -> (Code, &'static str) {
         }
         HoldError::Vanished { .. } => (Code::Unavailable, "NODE_VANISHED"),
         HoldError::NoNode => (Code::FailedPrecondition, "NO_NODE"),
-        HoldError::Proc { .. } | HoldError::Trial { .. } => (Code::Internal, "CANNOT_PROVE_FREE"),
+        HoldError::Proc { .. } | HoldError::Trial { .. } | HoldError::Lookout { .. } => {
+            (Code::Internal, "CANNOT_PROVE_FREE")
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub use pci::{PciAddress, PciId, PciNameError};
 pub use principal::{Account, Principal, PrincipalError};
 pub use quantity::{ComputeShare, Memory, QuantityError};
 pub use settings::{
-    AccessSettings, CdiSettings, DaemonSettings, GpuSelection, GpuSettings, NodeKind, Reuse, RunSettings,
-    ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
+    AccessSettings, CdiSettings, Confinement, DaemonSettings, GpuSelection, GpuSettings, NodeKind, Reuse,
+    RunSettings, ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
 };
 pub use shown::{Quoted, Shown, printable};

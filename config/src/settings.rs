@@ -38,6 +38,16 @@ pub struct DaemonSettings {
     /// Folder of the ledger. Default `/var/lib/vgpud`.
     #[serde(deserialize_with = "value::absolute")]
     pub state_dir: PathBuf,
+    pub sandbox: Confinement,
+}
+
+/// Whether vgpud gives up the rights that it does not need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confinement {
+    #[default]
+    On,
+    Off,
 }
 
 /// `[access]`: who may call vgpud, beside root and the user that it runs as, which may do everything.
@@ -176,7 +186,11 @@ pub struct Timeouts {
 
 impl Default for DaemonSettings {
     fn default() -> Self {
-        Self { socket: "/run/vgpud/vgpud.sock".into(), state_dir: "/var/lib/vgpud".into() }
+        Self {
+            socket: "/run/vgpud/vgpud.sock".into(),
+            state_dir: "/var/lib/vgpud".into(),
+            sandbox: Confinement::default(),
+        }
     }
 }
 

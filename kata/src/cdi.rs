@@ -104,6 +104,14 @@ impl CdiFolder {
         Ok(Self { dir: host.path(&settings.dir), kind: Kind::new(&settings.kind)? })
     }
 
+    /// Makes the folder where it is missing.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or is no folder.
+    pub fn make(&self) -> Result<(), Error> {
+        self.open_or_make().map(drop)
+    }
+
     /// Makes `device` (the slice's id) visible with one node, and returns its qualified name
     /// (`kind=device`). A device that is visible already gets the new node in one step.
     ///

@@ -9,7 +9,7 @@ mod hint;
 #[cfg(test)]
 mod tests;
 
-use crate::{Error, Host, wait};
+use crate::{Error, Host, PciAddress, wait};
 use nix::libc::{ENODEV, ENOENT, ENOTDIR, ENXIO};
 use std::{
     fmt, fs, io,
@@ -22,7 +22,11 @@ use std::{
 /// Longest text taken from an attribute: the kernel gives at most a page, of 64 KiB on some machines.
 const LONGEST: u64 = 64 << 10;
 
-/// Who answers to writes: the running kernel, or in tests something that plays it.
+/// Bytes of the config space of a PCI Express function.
+const CONFIG_SPACE: u64 = 4096;
+
+/// Who answers to writes, and to readings that not every process may make: the running kernel, another
+/// process that asks it, or in tests something that plays it.
 pub trait Kernel: fmt::Debug + Send + Sync {
     /// Hands `value` to the attribute in one `write(2)`. Never creates or truncates a file.
     ///
@@ -32,6 +36,15 @@ pub trait Kernel: fmt::Debug + Send + Sync {
 
     /// Lets the kernel get on with its work for a while.
     fn pause(&self, time: Duration);
+
+    /// Config space of a PCI function; none where it is gone. The kernel shows no more than the first
+    /// 64 bytes to a process without CAP_SYS_ADMIN (drivers/pci/pci-sysfs.c, `pci_read_config`).
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn config_space(&self, host: &Host, address: PciAddress) -> Result<Option<Vec<u8>>, Error> {
+        bytes(&host.pci_device(address).join("config"), CONFIG_SPACE)
+    }
 }
 
 /// The kernel that runs this program.

@@ -3,7 +3,9 @@
 use clap::Parser;
 use std::process::ExitCode;
 use vgpud::{
-    daemon::{Daemon, DeviceCommand, Options, Signals, StartError, init_logging},
+    daemon::{
+        Daemon, DeviceCommand, LookoutCommand, Options, Prepared, Signals, StartError, init_logging, sandbox,
+    },
     failure::sentence,
 };
 
@@ -21,21 +23,19 @@ struct Program {
 enum Work {
     #[command(hide = true)]
     Device(DeviceCommand),
+    #[command(hide = true)]
+    Lookout(LookoutCommand),
 }
 
 fn main() -> ExitCode {
     let Program { options, work } = Program::parse();
     init_logging(options.log);
-    if let Some(Work::Device(command)) = work {
-        return match command.run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: nobody takes the report: {error}");
-                ExitCode::from(2)
-            }
-        };
-    }
-    match run(&options) {
+    let result = match work {
+        Some(Work::Device(command)) => command.run(),
+        Some(Work::Lookout(command)) => command.run(),
+        None => run(&options),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
@@ -50,6 +50,8 @@ fn run(options: &Options) -> Result<(), StartError> {
         println!("The settings are sound: socket {}", settings.daemon.socket.display());
         return Ok(());
     }
+    // All threads to come inherit what it gives up.
+    let prepared = Prepared::new(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -57,7 +59,7 @@ fn run(options: &Options) -> Result<(), StartError> {
         .map_err(StartError::Runtime)?;
     let result = runtime.block_on(async {
         let signals = Signals::listen()?;
-        Daemon::start(options).await?.run(signals).await
+        Daemon::start(prepared).await?.run(signals).await
     });
     // A thread that is stuck in the kernel must not keep the process.
     runtime.shutdown_background();
@@ -71,5 +73,8 @@ fn report(error: &StartError) {
     while let Some(cause) = source {
         eprintln!("  caused by: {}", sentence(cause));
         source = cause.source();
+    }
+    if let Some(hint) = sandbox::hint(error) {
+        eprintln!("  {hint}");
     }
 }

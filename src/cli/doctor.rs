@@ -17,6 +17,7 @@ pub struct DoctorArgs {}
 pub fn execute(session: &Session, DoctorArgs {}: DoctorArgs) -> Result<Exit, Error> {
     let (host, settings) = (session.host(), session.settings()?);
     let mut checks = vgpud_vmm::doctor::examine(host, settings);
+    checks.push(crate::daemon::sandbox::examine(settings));
     checks.extend(vgpud_kata::doctor::examine(host, settings));
     let checks = Checks::new(checks);
     session.print(&checks)?;

@@ -1,5 +1,6 @@
 //! `vgpud device …`: work on one device in a process of its own, which the daemon starts.
 
+use super::{StartError, sandbox};
 use clap::{Args, Subcommand, ValueEnum};
 use std::{io, path::PathBuf};
 use vgpud_config::NodeKind;
@@ -66,8 +67,8 @@ impl DeviceCommand {
     /// Does the work and reports on standard output.
     ///
     /// # Errors
-    /// Where nobody takes the report.
-    pub fn run(&self) -> io::Result<()> {
+    /// Where it cannot confine itself or nobody takes the report.
+    pub fn run(&self) -> Result<(), StartError> {
         let (task, place) = match &self.task {
             DeviceTask::Scrub(place) => (Task::Scrub, place),
             DeviceTask::Preflight { place, level } => (Task::Preflight(*level), place),
@@ -83,8 +84,12 @@ impl DeviceCommand {
         };
         let job = Job { task, gpu: place.gpu, name, node, memory: place.memory };
         let host = place.root.as_ref().map_or_else(Host::default, Host::new);
-        process::end_with_parent()?;
+        process::end_with_parent().map_err(StartError::Device)?;
+        // As the daemon that started it: by its settings.
+        if sandbox::holds() {
+            sandbox::enter(sandbox::Process::Device(&host)).map_err(StartError::Sandbox)?;
+        }
         let form = if place.json { Form::Json } else { Form::Text };
-        process::serve(&host, &job, form, &mut io::stdout().lock())
+        process::serve(&host, &job, form, &mut io::stdout().lock()).map_err(StartError::Device)
     }
 }

@@ -1,5 +1,6 @@
 //! Why the daemon does not start, or ends.
 
+use super::sandbox::SandboxError;
 use crate::ledger;
 use std::{io, path::PathBuf};
 use vgpud_config::SettingsError;
@@ -36,6 +37,14 @@ pub enum StartError {
     NotASocket { path: PathBuf },
     #[error("Something serves at {} already, without the lock of this state folder; end it, or give another --socket", path.display())]
     SocketTaken { path: PathBuf },
+    #[error(
+        "Cannot give up the rights that vgpud does not need; mend it, or set sandbox = \"off\" under [daemon]"
+    )]
+    Sandbox(#[source] SandboxError),
+    #[error("Nobody takes the report of the work on a device")]
+    Device(#[source] io::Error),
+    #[error("The process that looks for holders of devices does not work")]
+    Lookout(#[source] io::Error),
     #[error("Cannot set up the daemon's tasks")]
     Runtime(#[source] io::Error),
     #[error("The API server broke down")]

@@ -15,7 +15,7 @@ use vgpud_mdev::{
 use vgpud_vmm::{
     self as vmm,
     device::process::{DeviceWork, Job, Preflight, ProcessError, Task},
-    holders::{self, HoldError},
+    holders::{self, HoldError, Lookout},
     isolation,
     node::{self, Node},
     preflight::Level,
@@ -166,12 +166,18 @@ pub struct HostExecutor {
     host: Host,
     settings: watch::Receiver<Arc<Settings>>,
     devices: Arc<dyn DeviceWork>,
+    lookout: Arc<dyn Lookout>,
 }
 
 impl HostExecutor {
     #[must_use]
-    pub fn new(host: Host, settings: watch::Receiver<Arc<Settings>>, devices: Arc<dyn DeviceWork>) -> Self {
-        Self { host, settings, devices }
+    pub fn new(
+        host: Host,
+        settings: watch::Receiver<Arc<Settings>>,
+        devices: Arc<dyn DeviceWork>,
+        lookout: Arc<dyn Lookout>,
+    ) -> Self {
+        Self { host, settings, devices, lookout }
     }
 
     fn settings(&self) -> Arc<Settings> {
@@ -188,7 +194,7 @@ impl HostExecutor {
 
     /// A device without a node, or whose node went away, can be held by nobody.
     fn prove_free(&self, nodes: &VfioNodes) -> Result<(), EffectError> {
-        match holders::prove_free(&self.host, nodes) {
+        match holders::prove_free(&self.host, &*self.lookout, nodes) {
             Err(vmm::Error::Hold(HoldError::NoNode | HoldError::Vanished { .. })) => Ok(()),
             result => Ok(result?),
         }

@@ -8,16 +8,16 @@ use super::{
 use crate::failure::Failure;
 use vgpud_mdev::uevent::{Action, Received, UeventSocket, UeventSubject};
 
-/// Listens until the core is gone. Where the kernel gives no events, the inventory is kept current
-/// by the effects' own readings and by each request alone.
-pub async fn listen(core: Sender) {
-    let socket = match UeventSocket::open() {
-        Ok(socket) => socket,
-        Err(error) => {
-            tracing::warn!("no kernel events: {}", Failure::from(&error).line());
-            return;
-        }
-    };
+/// The socket that they come from. Where the kernel gives none, the inventory is kept current by the
+/// effects' own readings and by each request alone.
+pub fn open() -> Option<UeventSocket> {
+    let failed =
+        |error: &vgpud_mdev::Error| tracing::warn!("no kernel events: {}", Failure::from(error).line());
+    UeventSocket::open().inspect_err(failed).ok()
+}
+
+/// Listens until the core is gone.
+pub async fn listen(socket: UeventSocket, core: Sender) {
     let socket = match readiness::readable(socket) {
         Ok(socket) => socket,
         Err(error) => {

@@ -7,7 +7,8 @@
 //!                  kernel events, holders' ends, deadlines ----^
 //! ```
 //!
-//! Start: settings, lock of the state folder, ledger, inventory, reconciliation, socket, `READY=1`.
+//! Start: settings, lock of the state folder, [`sandbox`], ledger, inventory, reconciliation, socket,
+//! `READY=1`.
 //! Stop: what runs is finished (up to a deadline), leases and VMs are left alone, the socket goes.
 //!
 //! # When things go wrong
@@ -23,6 +24,7 @@
 
 pub mod executor;
 pub mod holder;
+pub mod sandbox;
 
 mod access;
 mod convert;
@@ -32,8 +34,10 @@ mod error;
 mod kernel_events;
 mod lock;
 mod logging;
+mod lookout_command;
 mod message;
 mod options;
+mod prepared;
 mod readiness;
 pub(crate) mod request;
 mod service;
@@ -47,7 +51,9 @@ pub use device_command::DeviceCommand;
 pub use error::StartError;
 pub use holder::HolderError;
 pub use logging::init as init_logging;
+pub use lookout_command::LookoutCommand;
 pub use options::{LogFormat, Options};
+pub use prepared::Prepared;
 pub use request::RequestError;
 pub use start::{Daemon, Signals};
 

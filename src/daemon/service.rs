@@ -38,6 +38,7 @@ pub struct Service {
     core: Handle,
     host: Host,
     guard: Arc<Guard>,
+    sandbox: String,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -54,8 +55,8 @@ fn actor<T>(request: &Request<T>) -> Actor {
 }
 
 impl Service {
-    pub const fn new(core: Handle, host: Host, guard: Arc<Guard>) -> Self {
-        Self { core, host, guard }
+    pub const fn new(core: Handle, host: Host, guard: Arc<Guard>, sandbox: String) -> Self {
+        Self { core, host, guard, sandbox }
     }
 
     fn now(&self) -> Arc<Snapshot> {
@@ -120,6 +121,7 @@ impl Vgpud for Service {
             leases: count(leases),
             denied_calls: Some(self.guard.denied()),
             quarantined_gpus: convert::quarantined_gpus(&now.state),
+            sandbox: Some(self.sandbox.clone()),
         }))
     }
 

@@ -1,7 +1,7 @@
 //! From the command line to a daemon that serves, and to its end.
 
 use super::{
-    Options, StartError,
+    Options, Prepared, StartError,
     access::{Gate, Guard},
     core::{Core, Handle, Parts},
     executor::{Executor, HostExecutor},
@@ -9,6 +9,8 @@ use super::{
     lock::Lock,
     message::{Command, Message},
     options::CONFIG,
+    prepared::own_program,
+    sandbox,
     service::Service,
     socket::{Openness, Socket},
 };
@@ -108,53 +110,42 @@ impl Daemon {
         Ok(settings)
     }
 
-    /// Starts on the host that the options name.
+    /// Starts with what was taken hold of.
     ///
     /// # Errors
     /// [`StartError`]; then nothing was changed on the host.
-    pub async fn start(options: &Options) -> Result<Self, StartError> {
-        if options.root.is_none() && !nix::unistd::geteuid().is_root() {
-            return Err(StartError::NotRoot);
-        }
-        let settings = Self::settings(options)?;
-        // Half of the deadline, so that a wait that is in vain ends with its own error before the
-        // whole effect is given up.
-        let host = host(options).with_patience(settings.timeouts.device / 2);
-        Self::start_on(options, settings, host, None).await
+    pub async fn start(prepared: Prepared) -> Result<Self, StartError> {
+        Self::start_with(prepared, None).await
     }
 
-    /// Starts on a given host, with another executor where tests bring one.
+    /// The same, with another executor where tests bring one.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub(super) async fn start_on(
-        options: &Options,
-        settings: Settings,
-        host: Host,
+    pub(super) async fn start_with(
+        prepared: Prepared,
         executor: Option<Arc<dyn Executor>>,
     ) -> Result<Self, StartError> {
-        let settings = Arc::new(settings);
-        let below = |given: &Option<PathBuf>, set: &PathBuf| given.clone().unwrap_or_else(|| host.path(set));
-        let folder = below(&options.state_dir, &settings.daemon.state_dir);
-        let path = below(&options.socket, &settings.daemon.socket);
-        let lock = Lock::take(&folder)?;
+        let Prepared { settings, host, config, root, state_dir, socket, lock, lookout, uevents, sandbox } =
+            prepared;
+        let (settings, folder, path) = (Arc::new(settings), state_dir, socket);
         let (ledger, state) = Ledger::open(&folder)?;
         let (publisher, current) = watch::channel(Arc::clone(&settings));
         let executor = executor.unwrap_or_else(|| {
-            // By this name it is the program that runs, whatever was installed meanwhile.
-            let program = Host::default().path("/proc/self/exe");
-            let devices = DeviceProcess { program, root: options.root.clone() };
-            Arc::new(HostExecutor::new(host.clone(), current, Arc::new(devices)))
+            let devices = Arc::new(DeviceProcess { program: own_program(), root });
+            Arc::new(HostExecutor::new(host.clone(), current, devices, lookout))
         });
         let parts = Parts { state, ledger, host: host.clone(), settings: publisher, executor };
         let (core, handle) = Core::new(parts);
         // Before anything is changed on the host; clients wait until it is served.
         let (socket, listener) = Socket::bind(&path, Openness::of(&settings)).await?;
         let core_task = run_core(core).await?;
-        tokio::spawn(kernel_events::listen(handle.sender.clone()));
+        if let Some(uevents) = uevents {
+            tokio::spawn(kernel_events::listen(uevents, handle.sender.clone()));
+        }
         let (hang_up, hung_up) = oneshot::channel();
         let guard = Arc::new(Guard::new(handle.clone()));
-        let service = Service::new(handle.clone(), host.clone(), Arc::clone(&guard));
+        let service = Service::new(handle.clone(), host.clone(), Arc::clone(&guard), sandbox.to_string());
         let (serving, server_ended) = watch::channel(());
         let server = tokio::spawn(async move {
             let result = serve(service, guard, listener, hung_up).await;
@@ -162,7 +153,6 @@ impl Daemon {
             result
         });
         tracing::info!(socket = %path.display(), ledger = %folder.display(), "vgpud serves");
-        let config = config(options, &host);
         let hang_up = Some(hang_up);
         Ok(Self {
             config,
@@ -246,7 +236,7 @@ impl Daemon {
         let settings = match Settings::load(&self.config) {
             Ok(settings) => settings,
             Err(error) => {
-                tracing::error!("the settings stay as they were: {error}");
+                tracing::error!(hint = sandbox::hint(&error), "the settings stay as they were: {error}");
                 return;
             }
         };
@@ -274,11 +264,11 @@ impl Daemon {
     }
 }
 
-fn host(options: &Options) -> Host {
+pub(super) fn host(options: &Options) -> Host {
     options.root.as_ref().map_or_else(Host::default, Host::new)
 }
 
-fn config(options: &Options, host: &Host) -> PathBuf {
+pub(super) fn config(options: &Options, host: &Host) -> PathBuf {
     options.config.clone().unwrap_or_else(|| host.path(CONFIG))
 }
 

@@ -141,6 +141,8 @@ impl Ledger {
     /// From here on the file is the one that vgpud works with.
     fn use_log(&self) -> rusqlite::Result<()> {
         self.connection.pragma_update(None, "journal_mode", "WAL")?;
+        // No files beside the state folder, which is all that the sandbox leaves.
+        self.connection.pragma_update(None, "temp_store", "MEMORY")?;
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(())
     }

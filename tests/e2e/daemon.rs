@@ -146,7 +146,7 @@ fn doctor_finds_this_host_ready() {
     let report = daemon.json("doctor");
     assert_eq!(report["ready"], true, "{report:#}");
     let checks = report["checks"].as_array().unwrap();
-    for name in ["iommu", "vfio-modules", "kvm", "qemu", "isolation", "memory-lock"] {
+    for name in ["iommu", "vfio-modules", "kvm", "qemu", "isolation", "memory-lock", "sandbox"] {
         let verdicts: Vec<_> = checks.iter().filter(|check| check["name"] == name).collect();
         assert!(
             !verdicts.is_empty() && verdicts.iter().all(|check| check["verdict"] == "pass"),

@@ -43,6 +43,8 @@ mod running;
 mod sources;
 mod spec;
 mod terminal;
+#[cfg(target_arch = "x86_64")]
+pub mod trespass;
 mod wait;
 
 pub use accelerator::Accelerator;

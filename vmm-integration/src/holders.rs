@@ -11,13 +11,14 @@
 //! - **Opening the cdev node** proves nothing: the kernel lets anybody open it and refuses only the
 //!   later `VFIO_DEVICE_BIND_IOMMUFD`. A cdev that is open but not yet bound is seen in
 //!   `/proc/*/fd` alone.
-//! - So both are asked: `/proc` for handles of either node, then the group node. On a kernel
+//! - So both are asked: `/proc` for handles of either node, by a [`Lookout`], then the group node. On a kernel
 //!   without group nodes (`CONFIG_VFIO_GROUP` off) the trial is a real bind to a fresh iommufd,
 //!   which opens the device and makes vfio-pci reset it: only ever done on a device whose lease
 //!   has ended, and which is reset next anyway.
 
-use crate::{Error, cdev_bind};
+use crate::{Error, cdev_bind, lookout::LookoutError};
 use nix::{errno::Errno, fcntl::OFlag};
+use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     fs::{self, File},
@@ -33,7 +34,7 @@ use vgpud_config::Shown;
 use vgpud_mdev::{Host, VfioNodes, wait};
 
 /// A process that holds a node open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     pub pid: u32,
     /// Its program's name (`/proc/PID/comm`).
@@ -66,6 +67,13 @@ pub enum HoldError {
         #[source]
         source: io::Error,
     },
+    /// No answer from the process that looks, or what it found in its way.
+    #[error("Cannot learn who holds {}", node.display())]
+    Lookout {
+        node: PathBuf,
+        #[source]
+        source: LookoutError,
+    },
     #[error("Cannot try to open {} to prove that it is free", node.display())]
     Trial {
         node: PathBuf,
@@ -82,6 +90,22 @@ pub enum HoldError {
 
 fn list(holders: &[Holder]) -> String {
     holders.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Whoever looks for holders: a [`Host`] does it in this process, a
+/// [`LookoutProcess`](crate::lookout::LookoutProcess) has another look.
+pub trait Lookout: fmt::Debug + Send + Sync {
+    /// As [`holders`].
+    ///
+    /// # Errors
+    /// Where it cannot be told.
+    fn holders(&self, nodes: &VfioNodes) -> Result<Vec<Holder>, Error>;
+}
+
+impl Lookout for Host {
+    fn holders(&self, nodes: &VfioNodes) -> Result<Vec<Holder>, Error> {
+        holders(self, nodes)
+    }
 }
 
 /// The processes that hold one of `nodes` open, from `/proc/*/fd`, in order of pid. A node is known
@@ -130,13 +154,30 @@ pub(crate) fn program(comm: &[u8]) -> String {
 ///
 /// # Errors
 /// [`HoldError`] naming the holders.
-pub fn prove_free(host: &Host, nodes: &VfioNodes) -> Result<(), Error> {
+pub fn prove_free(host: &Host, lookout: &dyn Lookout, nodes: &VfioNodes) -> Result<(), Error> {
     let node = present(nodes).next().ok_or(HoldError::NoNode)?;
-    let holders = holders(host, nodes)?;
+    let holders = lookout.holders(nodes)?;
     if !holders.is_empty() {
         return Err(HoldError::Held { node: node.clone(), holders }.into());
     }
-    try_open(host, nodes).map_err(|trial| trial.into_error(host, nodes))
+    try_open(host, nodes).map_err(|trial| trial.into_error(lookout, nodes))
+}
+
+/// The trial alone, for a process that does not see into others.
+///
+/// # Errors
+/// As [`prove_free`], without names.
+pub(crate) fn opens_alone(host: &Host, nodes: &VfioNodes) -> Result<(), Error> {
+    try_open(host, nodes).map_err(|trial| trial.into_error(&Blind, nodes))
+}
+
+#[derive(Debug)]
+struct Blind;
+
+impl Lookout for Blind {
+    fn holders(&self, _: &VfioNodes) -> Result<Vec<Holder>, Error> {
+        Ok(Vec::new())
+    }
 }
 
 /// Waits until nobody holds the device (a VMM's exit and the release of its devices are not one
@@ -146,14 +187,15 @@ pub fn prove_free(host: &Host, nodes: &VfioNodes) -> Result<(), Error> {
 /// [`HoldError::StillHeld`] after `within`, its source naming the holders; other failures at once.
 pub fn wait_free(host: &Host, nodes: &VfioNodes, within: Duration) -> Result<(), Error> {
     let mut last = None;
-    let waited = wait::until("every process to close the device", within, || match prove_free(host, nodes) {
-        Ok(()) => Ok(Some(())),
-        Err(Error::Hold(held @ (HoldError::Held { .. } | HoldError::HeldUnseen { .. }))) => {
-            last = Some(held);
-            Ok(None)
-        }
-        Err(other) => Err(Waited::Failed(other)),
-    });
+    let waited =
+        wait::until("every process to close the device", within, || match prove_free(host, host, nodes) {
+            Ok(()) => Ok(Some(())),
+            Err(Error::Hold(held @ (HoldError::Held { .. } | HoldError::HeldUnseen { .. }))) => {
+                last = Some(held);
+                Ok(None)
+            }
+            Err(other) => Err(Waited::Failed(other)),
+        });
     match (waited, last) {
         (Ok(()), _) => Ok(()),
         (Err(Waited::Failed(error)), _) => Err(error),
@@ -238,11 +280,11 @@ struct Trial {
 }
 
 impl Trial {
-    fn into_error(self, host: &Host, nodes: &VfioNodes) -> Error {
+    fn into_error(self, lookout: &dyn Lookout, nodes: &VfioNodes) -> Error {
         let Self { node, source } = self;
         match source.raw_os_error().map(Errno::from_raw) {
             // Somebody came between the look into /proc and the trial, or cannot be seen there.
-            Some(Errno::EBUSY) => match holders(host, nodes) {
+            Some(Errno::EBUSY) => match lookout.holders(nodes) {
                 Ok(holders) if holders.is_empty() => HoldError::HeldUnseen { node }.into(),
                 Ok(holders) => HoldError::Held { node, holders }.into(),
                 Err(error) => error,

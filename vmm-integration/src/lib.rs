@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod fuzzing;
 pub mod holders;
 pub mod isolation;
+pub mod lookout;
 pub mod micro_vm;
 pub mod node;
 pub mod preflight;

@@ -47,6 +47,7 @@ fn absent_files_are_the_defaults() {
     assert_eq!(settings.daemon.socket, Path::new("/run/vgpud/vgpud.sock"));
     assert_eq!(settings.daemon.state_dir, Path::new("/var/lib/vgpud"));
     assert_eq!(settings.timeouts.device, Duration::from_secs(60));
+    assert_eq!(settings.daemon.sandbox, Confinement::On);
     assert_eq!(loaded(""), settings);
 }
 
@@ -94,6 +95,7 @@ fn everything_can_be_set() {
         r#"
         [daemon]
         socket = "/run/other.sock"
+        sandbox = "off"
         [access]
         operators = ["alice", "@gpu", "1000"]
         [gpus]
@@ -121,6 +123,7 @@ fn everything_can_be_set() {
     assert_eq!(settings.reuse("42:00.0".parse().unwrap()), Reuse::Reset);
     assert_eq!(settings.daemon.socket, Path::new("/run/other.sock"));
     assert_eq!(settings.daemon.state_dir, DaemonSettings::default().state_dir);
+    assert_eq!(settings.daemon.sandbox, Confinement::Off);
     let operators: Vec<_> = settings.access.operators.iter().map(ToString::to_string).collect();
     assert_eq!(operators, ["alice", "@gpu", "1000"]);
     assert!(settings.access.viewers.is_empty() && !settings.access.is_empty());
@@ -251,6 +254,11 @@ fn wrong_values_are_refused_with_the_way_out() {
             "[vfio]\nnode = \"grup\"",
             "line 2: `node` in [vfio] cannot be \"grup\": unknown variant `grup`, expected one of `auto`, `group`, \
              `cdev`; as in node = \"auto\"",
+        ),
+        (
+            "[daemon]\nsandbox = true",
+            "line 2: `sandbox` in [daemon] cannot be true: unknown variant `true`, expected `on` or `off`; as in \
+             sandbox = \"on\"",
         ),
         (
             "[gpu.\"0000:41:00.0\"]\nmechanism = \"sr-iov\"",

@@ -25,6 +25,8 @@ struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     denied_calls: Option<u64>,
     quarantined_gpus: Vec<QuarantinedGpu>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sandbox: Option<String>,
 }
 
 impl Daemon {
@@ -40,6 +42,7 @@ impl Daemon {
                 leases: status.leases,
                 denied_calls: status.denied_calls,
                 quarantined_gpus: status.quarantined_gpus.into_iter().map(QuarantinedGpu::from).collect(),
+                sandbox: status.sandbox,
             },
         }
     }
@@ -57,6 +60,7 @@ impl Document for Daemon {
             leases,
             denied_calls,
             quarantined_gpus,
+            sandbox,
         } = &self.daemon;
         let mut lines = vec![
             ("vgpud", Some(version.clone())),
@@ -67,6 +71,7 @@ impl Document for Daemon {
             ("slices", Some(slices.to_string())),
             ("leases", Some(leases.to_string())),
             ("calls denied", denied_calls.map(|calls| calls.to_string())),
+            ("sandbox", sandbox.clone()),
         ];
         lines.extend(quarantined_gpus.iter().map(|gpu| ("quarantined", Some(gpu.line()))));
         facts(&lines)

@@ -165,6 +165,7 @@ impl Vgpud for Answering {
             leases: 1,
             denied_calls: Some(2),
             quarantined_gpus: answers::quarantined_gpus(),
+            sandbox: Some("landlock ABI 6, seccomp, 4 capabilities".to_owned()),
         }))
     }
 

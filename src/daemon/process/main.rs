@@ -5,6 +5,8 @@
 mod access;
 mod disk;
 mod process;
+#[cfg(target_arch = "x86_64")]
+mod sandbox;
 
 use process::{Home, Vgpud};
 use std::{fs, os::unix::fs::PermissionsExt};

@@ -3,7 +3,7 @@
 use crate::{
     api::{self, create_progress::Step, vgpud_client::VgpudClient},
     daemon::{
-        Daemon, Options, StartError,
+        Daemon, Options, Prepared, StartError,
         executor::{Done, EffectError, Executor, GpuSeen, HostExecutor},
         message::Message,
         options::LogFormat,
@@ -146,7 +146,8 @@ impl Bench {
     pub fn real_executor(&self) -> Arc<dyn Executor> {
         let (sender, settings) = watch::channel(Arc::new(self.settings.clone()));
         std::mem::forget(sender);
-        Arc::new(HostExecutor::new(self.host.clone(), settings, Arc::clone(&self.devices) as _))
+        let lookout = Arc::new(self.host.clone());
+        Arc::new(HostExecutor::new(self.host.clone(), settings, Arc::clone(&self.devices) as _, lookout))
     }
 
     pub async fn start(&mut self, executor: Option<Arc<dyn Executor>>) {
@@ -160,7 +161,8 @@ impl Bench {
         };
         let (settings, host) = (self.settings.clone(), self.host.clone());
         let executor = executor.or_else(|| Some(self.real_executor()));
-        self.daemon = Some(Daemon::start_on(&options, settings, host, executor).await.unwrap());
+        let prepared = Prepared::unconfined(&options, settings, host).unwrap();
+        self.daemon = Some(Daemon::start_with(prepared, executor).await.unwrap());
         let path = self.socket();
         let connector = tower::service_fn(move |_| {
             let path = path.clone();

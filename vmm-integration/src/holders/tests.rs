@@ -44,7 +44,7 @@ fn a_device_that_nobody_has_open_is_free() {
     let tree = Tree::new();
     tree.process(1, "init", &[tree.dir.path()]);
     assert_eq!(holders(&tree.host, &tree.nodes).unwrap(), []);
-    prove_free(&tree.host, &tree.nodes).unwrap();
+    prove_free(&tree.host, &tree.host, &tree.nodes).unwrap();
     wait_free(&tree.host, &tree.nodes, Duration::ZERO).unwrap();
 }
 
@@ -55,7 +55,7 @@ fn holders_of_group_and_cdev_are_named_in_order() {
     tree.process(900, "cloud-hyperviso", &[tree.dir.path(), &cdev]);
     tree.process(31, "qemu-system-x86", &[&group]);
     tree.process(32, "other", &[&tree.host.path("/dev/vfio/13")]);
-    let message = message(prove_free(&tree.host, &tree.nodes));
+    let message = message(prove_free(&tree.host, &tree.host, &tree.nodes));
     let expected = "is held by process 31 (qemu-system-x86), process 900 (cloud-hyperviso); end it, and the device is free";
     assert!(message.ends_with(expected), "{message}");
     assert!(message.starts_with(group.to_str().unwrap()), "{message}");
@@ -97,10 +97,13 @@ fn a_vanished_node_and_no_node_are_errors_of_their_own() {
     let tree = Tree::new();
     fs::remove_file(tree.nodes.group.as_ref().unwrap()).unwrap();
     assert!(matches!(
-        prove_free(&tree.host, &tree.nodes),
+        prove_free(&tree.host, &tree.host, &tree.nodes),
         Err(Error::Hold(HoldError::Vanished { node })) if Some(&node) == tree.nodes.group.as_ref()
     ));
-    assert!(matches!(prove_free(&tree.host, &VfioNodes::default()), Err(Error::Hold(HoldError::NoNode))));
+    assert!(matches!(
+        prove_free(&tree.host, &tree.host, &VfioNodes::default()),
+        Err(Error::Hold(HoldError::NoNode))
+    ));
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn a_planted_link_is_not_opened() {
     fs::remove_file(&group).unwrap();
     symlink(tree.nodes.cdev.as_ref().unwrap(), &group).unwrap();
     let nodes = VfioNodes { group: Some(group), cdev: None };
-    assert!(matches!(prove_free(&tree.host, &nodes), Err(Error::Hold(HoldError::Trial { .. }))));
+    assert!(matches!(prove_free(&tree.host, &tree.host, &nodes), Err(Error::Hold(HoldError::Trial { .. }))));
 }
 
 #[test]
@@ -119,9 +122,15 @@ fn a_process_that_may_not_be_looked_into_is_no_proof() {
     let proc = tree.process(7, "vmm", &[]);
     fs::remove_dir(proc.join("fd")).unwrap();
     fs::write(proc.join("fd"), "").unwrap(); // ENOTDIR: neither ended nor readable
-    assert!(matches!(prove_free(&tree.host, &tree.nodes), Err(Error::Hold(HoldError::Proc { .. }))));
+    assert!(matches!(
+        prove_free(&tree.host, &tree.host, &tree.nodes),
+        Err(Error::Hold(HoldError::Proc { .. }))
+    ));
     fs::remove_dir_all(tree.host.path("/proc")).unwrap();
-    assert!(matches!(prove_free(&tree.host, &tree.nodes), Err(Error::Hold(HoldError::Proc { .. }))));
+    assert!(matches!(
+        prove_free(&tree.host, &tree.host, &tree.nodes),
+        Err(Error::Hold(HoldError::Proc { .. }))
+    ));
 }
 
 #[test]

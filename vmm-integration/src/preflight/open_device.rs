@@ -314,9 +314,10 @@ fn migration(device: &Device) -> Check {
     }
 }
 
-/// Closed again, the device must be free.
+/// Closed again, the device must open for one alone. Whoever else has it open was looked for before:
+/// this process does not see into others.
 fn release(host: &Host, instance: &Instance) -> Check {
-    match holders::prove_free(host, &instance.nodes) {
+    match holders::opens_alone(host, &instance.nodes) {
         Ok(()) => Check::pass(CheckName::Release, "closed again, nobody holds it"),
         Err(error) => Check::fail(CheckName::Release, chain(&error), "end what holds it"),
     }

@@ -1,0 +1,120 @@
+//! What the daemon takes hold of before it gives up its rights, and the moment in which it does.
+
+use super::{
+    Daemon, Options, StartError, kernel_events,
+    lock::Lock,
+    sandbox::{self, Places, Process, Sandbox, Walls},
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use vgpud_config::{Confinement, Settings};
+use vgpud_kata::cdi::CdiFolder;
+use vgpud_mdev::{Host, uevent::UeventSocket};
+use vgpud_vmm::{holders::Lookout, lookout::LookoutProcess};
+
+/// A daemon that has what it needs and may do nothing else any more.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) settings: Settings,
+    pub(super) host: Host,
+    pub(super) config: PathBuf,
+    pub(super) root: Option<PathBuf>,
+    pub(super) state_dir: PathBuf,
+    pub(super) socket: PathBuf,
+    pub(super) lock: Lock,
+    pub(super) lookout: Arc<dyn Lookout>,
+    pub(super) uevents: Option<UeventSocket>,
+    pub(super) sandbox: Sandbox,
+}
+
+impl Prepared {
+    /// Takes hold of everything on the host that the options name, and confines this process. Call it
+    /// while the process has one thread.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing was changed but folders made.
+    pub fn new(options: &Options) -> Result<Self, StartError> {
+        if options.root.is_none() && !nix::unistd::geteuid().is_root() {
+            return Err(StartError::NotRoot);
+        }
+        let settings = Daemon::settings(options)?;
+        // Half of the deadline, so that a wait that is in vain ends with its own error before the
+        // whole effect is given up.
+        let host = super::start::host(options).with_patience(settings.timeouts.device / 2);
+        let mut prepared = Self::unconfined(options, settings, host)?;
+        if prepared.settings.daemon.sandbox == Confinement::On {
+            prepared.confine()?;
+        } else {
+            tracing::warn!("no sandbox, by the settings: vgpud keeps every right of root");
+        }
+        Ok(prepared)
+    }
+
+    /// The same with all rights kept.
+    pub(super) fn unconfined(options: &Options, settings: Settings, host: Host) -> Result<Self, StartError> {
+        let below = |given: &Option<PathBuf>, set: &PathBuf| given.clone().unwrap_or_else(|| host.path(set));
+        let state_dir = below(&options.state_dir, &settings.daemon.state_dir);
+        Ok(Self {
+            config: super::start::config(options, &host),
+            root: options.root.clone(),
+            socket: below(&options.socket, &settings.daemon.socket),
+            lock: Lock::take(&state_dir)?,
+            state_dir,
+            lookout: Arc::new(host.clone()),
+            uevents: kernel_events::open(),
+            sandbox: Sandbox::Off,
+            settings,
+            host,
+        })
+    }
+
+    fn confine(&mut self) -> Result<(), StartError> {
+        let unusable = |source| StartError::Socket { path: self.socket.clone(), source };
+        let places = Places {
+            host: self.host.clone(),
+            settings: folder(&self.config).map_err(unusable)?,
+            state: self.state_dir.clone(),
+            socket: folder(&self.socket).map_err(unusable)?,
+            cdi: self.host.path(&self.settings.cdi.dir),
+        };
+        // A rule needs something to stand on.
+        fs::create_dir_all(&places.socket).map_err(unusable)?;
+        CdiFolder::new(&self.host, &self.settings.cdi).and_then(|cdi| cdi.make()).map_err(StartError::Cdi)?;
+        let patience = self.settings.timeouts.device / 2;
+        let lookout = LookoutProcess::start(&own_program(), self.root.as_deref(), patience);
+        let lookout = Arc::new(lookout.map_err(StartError::Lookout)?);
+        self.lookout = lookout.clone();
+        self.host = self.host.clone().with_kernel(lookout);
+        self.sandbox = sandbox::enter(Process::Daemon(&places)).map_err(StartError::Sandbox)?;
+        tracing::info!("sandbox: {}", self.sandbox);
+        match &self.sandbox {
+            Sandbox::On { files: Walls::None, .. } => {
+                tracing::warn!(
+                    "this kernel has no Landlock: files are guarded by their owners and modes alone"
+                );
+            }
+            Sandbox::On { files: Walls::Landlock { missing, .. }, .. } => {
+                for path in missing {
+                    let path = path.display();
+                    tracing::info!(%path, "not there; when it has come, vgpud uses it after a new start");
+                }
+            }
+            Sandbox::Off => {}
+        }
+        Ok(())
+    }
+}
+
+/// The folder of a file, which may be given without one.
+fn folder(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    Ok(path.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// By this name it is the program that runs, whatever was installed meanwhile.
+pub(super) fn own_program() -> PathBuf {
+    Host::default().path("/proc/self/exe")
+}

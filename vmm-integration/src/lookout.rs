@@ -1,0 +1,342 @@
+//! Looking where the daemon may not, from a process of its own.
+//!
+//! Landlock takes from a process that confines itself the sight of what others have open, whatever
+//! capabilities it has (kernel: security/landlock/task.c, `hook_ptrace_access_check`). And config
+//! space beyond its first 64 bytes takes CAP_SYS_ADMIN, which is as good as being root. So the daemon
+//! starts its own program once more before it confines itself (`vgpud lookout`) and asks that one:
+//! the process that sees everything changes nothing, and the one that changes things does not see it.
+//!
+//! Question and answer are JSON, one to a line, on a socket that is the process's standard input; it
+//! ends when that is closed. Each question has a thread of its own there, for a reading can hang: of a
+//! device in a reset, or of a file on a network that is gone.
+
+use crate::{
+    Error,
+    holders::{HoldError, Holder, Lookout, holders},
+    preflight::chain,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, BufReader, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+use vgpud_mdev::{
+    Host, PciAddress, VfioNodes,
+    attribute::{Kernel, RunningKernel},
+};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LookoutError {
+    #[error("The process vgpud-lookout is gone or does not listen; start vgpud again")]
+    Gone(#[source] io::Error),
+    #[error("Waited {} s for the process vgpud-lookout to see, in vain", within.as_secs_f32())]
+    Late { within: Duration },
+    /// What it found in its way, with the causes.
+    #[error("{why}")]
+    Failed { why: String },
+}
+
+/// The process, seen from the daemon.
+#[derive(Debug)]
+pub struct LookoutProcess {
+    questions: Mutex<UnixStream>,
+    asked: Arc<Mutex<Asked>>,
+    patience: Duration,
+}
+
+/// Who waits for which answer.
+#[derive(Debug)]
+struct Asked {
+    last: u64,
+    waiting: BTreeMap<u64, mpsc::Sender<Seen>>,
+    /// Read by a thread from the first question on: the daemon has one thread when it starts the process.
+    answers: Option<UnixStream>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Question {
+    number: u64,
+    #[serde(flatten)]
+    subject: Subject,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Subject {
+    Holders { group: Option<PathBuf>, cdev: Option<PathBuf> },
+    ConfigSpace { of: PciAddress },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    number: u64,
+    #[serde(flatten)]
+    seen: Seen,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Seen {
+    Holders(Vec<Holder>),
+    ConfigSpace(Option<Vec<u8>>),
+    Failed(String),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LookoutProcess {
+    /// Starts `program`, which understands `lookout`; `root` is the folder to take for the host's root,
+    /// and `patience` how long an answer is waited for.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start(program: &Path, root: Option<&Path>, patience: Duration) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = Command::new(program);
+        command.arg("lookout").stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+        if let Some(root) = root {
+            command.arg("--root").arg(root);
+        }
+        // It ends with the socket: nobody has to wait for it, and the confined daemon may not kill it.
+        command.spawn()?;
+        Self::on(ours, patience)
+    }
+
+    fn on(stream: UnixStream, patience: Duration) -> io::Result<Self> {
+        stream.set_write_timeout(Some(patience))?;
+        let asked = Asked { last: 0, waiting: BTreeMap::new(), answers: Some(stream.try_clone()?) };
+        Ok(Self { questions: Mutex::new(stream), asked: Arc::new(Mutex::new(asked)), patience })
+    }
+
+    fn ask(&self, subject: Subject) -> Result<Seen, LookoutError> {
+        let (sender, answer) = mpsc::channel();
+        let number = {
+            let mut asked = lock(&self.asked);
+            asked.last += 1;
+            let number = asked.last;
+            asked.waiting.insert(number, sender);
+            if let Some(answers) = asked.answers.take() {
+                let asked = Arc::clone(&self.asked);
+                let thread = thread::Builder::new().name("lookout".into());
+                thread.spawn(move || read(&asked, answers)).map_err(LookoutError::Gone)?;
+            }
+            number
+        };
+        let said = say(&mut lock(&self.questions), &Question { number, subject });
+        let seen = said.map_err(LookoutError::Gone).and_then(|()| {
+            answer.recv_timeout(self.patience).map_err(|error| match error {
+                RecvTimeoutError::Timeout => LookoutError::Late { within: self.patience },
+                RecvTimeoutError::Disconnected => LookoutError::Gone(io::ErrorKind::UnexpectedEof.into()),
+            })
+        });
+        lock(&self.asked).waiting.remove(&number);
+        match seen? {
+            Seen::Failed(why) => Err(LookoutError::Failed { why }),
+            seen => Ok(seen),
+        }
+    }
+}
+
+/// Hands each answer to who waits for it, until there are no more. One that came too late is dropped.
+fn read(asked: &Mutex<Asked>, answers: UnixStream) {
+    for line in BufReader::new(answers).lines().map_while(Result::ok) {
+        let Ok(Answer { number, seen }) = serde_json::from_str(&line) else { break };
+        if let Some(waiting) = lock(asked).waiting.remove(&number) {
+            // Gone: nobody waits any more.
+            let _ = waiting.send(seen);
+        }
+    }
+    tracing::error!("vgpud-lookout has ended; start vgpud again, or nothing is proved free any more");
+    lock(asked).waiting.clear();
+}
+
+fn say(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// An answer to another question.
+fn garbled() -> LookoutError {
+    LookoutError::Gone(io::ErrorKind::InvalidData.into())
+}
+
+impl Lookout for LookoutProcess {
+    fn holders(&self, nodes: &VfioNodes) -> Result<Vec<Holder>, Error> {
+        let (group, cdev) = (nodes.group.clone(), nodes.cdev.clone());
+        let node = group.iter().chain(&cdev).next().cloned().unwrap_or_default();
+        match self.ask(Subject::Holders { group, cdev }) {
+            Ok(Seen::Holders(holders)) => Ok(holders),
+            Ok(_) => Err(HoldError::Lookout { node, source: garbled() }.into()),
+            Err(source) => Err(HoldError::Lookout { node, source }.into()),
+        }
+    }
+}
+
+impl Kernel for LookoutProcess {
+    fn write(&self, path: &Path, value: &str) -> io::Result<()> {
+        RunningKernel.write(path, value)
+    }
+
+    fn pause(&self, time: Duration) {
+        RunningKernel.pause(time);
+    }
+
+    fn config_space(&self, host: &Host, address: PciAddress) -> Result<Option<Vec<u8>>, vgpud_mdev::Error> {
+        let failed = |error| vgpud_mdev::Error::Read {
+            path: host.pci_device(address).join("config"),
+            source: io::Error::other(error),
+        };
+        match self.ask(Subject::ConfigSpace { of: address }).map_err(failed)? {
+            Seen::ConfigSpace(bytes) => Ok(bytes),
+            Seen::Holders(_) | Seen::Failed(_) => Err(failed(garbled())),
+        }
+    }
+}
+
+/// In the process: answers until nobody asks any more.
+///
+/// # Errors
+/// Where a question cannot be read or has no thread.
+pub fn serve(host: &Host, stream: UnixStream) -> io::Result<()> {
+    let answers = Arc::new(Mutex::new(stream.try_clone()?));
+    for line in BufReader::new(stream).lines() {
+        let Question { number, subject } = serde_json::from_str(&line?)?;
+        let (host, answers) = (host.clone(), Arc::clone(&answers));
+        thread::Builder::new().spawn(move || {
+            let answer = Answer { number, seen: see(&host, subject) };
+            // Nobody takes it: the daemon is gone, and so is the next question.
+            let _ = say(&mut lock(&answers), &answer);
+        })?;
+    }
+    Ok(())
+}
+
+fn see(host: &Host, subject: Subject) -> Seen {
+    let seen = match subject {
+        Subject::Holders { group, cdev } => holders(host, &VfioNodes { group, cdev }).map(Seen::Holders),
+        Subject::ConfigSpace { of } => match RunningKernel.config_space(host, of) {
+            Ok(bytes) => Ok(Seen::ConfigSpace(bytes)),
+            Err(error) => return Seen::Failed(chain(&error)),
+        },
+    };
+    seen.unwrap_or_else(|error| Seen::Failed(chain(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const GPU: &str = "0000:41:00.0";
+
+    /// A host with a GPU, its node and a process that has it open, or may not be looked into.
+    fn host(hidden: bool) -> (tempfile::TempDir, Host, VfioNodes) {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::new(folder.path());
+        let (gpu, process) = (host.pci_device(GPU.parse().unwrap()), host.path("/proc/7"));
+        for folder in [&gpu, &process, &host.path("/dev/vfio")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(gpu.join("config"), [0x5a; 5000]).unwrap();
+        let node = host.path("/dev/vfio/12");
+        fs::write(&node, "").unwrap();
+        fs::write(process.join("comm"), "vmm\n").unwrap();
+        if hidden {
+            fs::write(process.join("fd"), "").unwrap();
+        } else {
+            fs::create_dir(process.join("fd")).unwrap();
+            std::os::unix::fs::symlink(&node, process.join("fd/3")).unwrap();
+        }
+        (folder, host, VfioNodes { group: Some(node), cdev: None })
+    }
+
+    fn pair(patience: Duration) -> (LookoutProcess, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (LookoutProcess::on(ours, patience).unwrap(), theirs)
+    }
+
+    #[test]
+    fn what_is_seen_comes_over_the_socket() {
+        for hidden in [false, true] {
+            let (_folder, host, nodes) = host(hidden);
+            let (lookout, theirs) = pair(PATIENCE);
+            let (server, on) = (host.clone(), thread::spawn);
+            let serving = on(move || serve(&server, theirs));
+            let config = |gpu: &str| lookout.config_space(&host, gpu.parse().unwrap()).unwrap();
+            assert_eq!(config(GPU).unwrap(), [0x5a; 4096]);
+            assert_eq!(config("0000:42:00.0"), None);
+            let seen = lookout.holders(&nodes);
+            if hidden {
+                let why = chain(&seen.unwrap_err());
+                assert!(why.contains("/dev/vfio/12") && why.contains("/proc/7/fd"), "{why}");
+            } else {
+                assert_eq!(seen.unwrap(), [Holder { pid: 7, program: "vmm".into() }]);
+            }
+            lookout.questions.lock().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
+            serving.join().unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn each_gets_the_answer_to_its_own_question_in_whatever_order_they_come() {
+        let (lookout, theirs) = pair(PATIENCE);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut theirs = theirs;
+                let questions: Vec<Question> = BufReader::new(theirs.try_clone().unwrap())
+                    .lines()
+                    .take(2)
+                    .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+                    .collect();
+                let late = Answer { number: 99, seen: Seen::Holders(vec![]) };
+                say(&mut theirs, &late).unwrap();
+                for Question { number, subject } in questions.into_iter().rev() {
+                    let Subject::Holders { group, .. } = subject else { panic!("{number}") };
+                    let pid = group.unwrap().to_str().unwrap().parse().unwrap();
+                    let holders = vec![Holder { pid, program: "vmm".into() }];
+                    say(&mut theirs, &Answer { number, seen: Seen::Holders(holders) }).unwrap();
+                }
+            });
+            for pid in [5_u32, 6] {
+                let lookout = &lookout;
+                scope.spawn(move || {
+                    let nodes = VfioNodes { group: Some(pid.to_string().into()), cdev: None };
+                    assert_eq!(lookout.holders(&nodes).unwrap()[0].pid, pid);
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_lookout_that_is_gone_or_silent_is_no_proof() {
+        let nodes = VfioNodes::default();
+        let (lookout, theirs) = pair(PATIENCE);
+        drop(theirs);
+        for _ in 0..2 {
+            let error = lookout.holders(&nodes).unwrap_err();
+            let gone =
+                matches!(&error, Error::Hold(HoldError::Lookout { source: LookoutError::Gone(_), .. }));
+            assert!(gone, "{error:?}");
+        }
+        let (lookout, _silent) = pair(Duration::from_millis(1));
+        let error = lookout.holders(&nodes).unwrap_err();
+        let late =
+            matches!(&error, Error::Hold(HoldError::Lookout { source: LookoutError::Late { .. }, .. }));
+        assert!(late, "{error:?}");
+        assert!(lock(&lookout.asked).waiting.is_empty());
+    }
+}
