@@ -108,8 +108,8 @@ impl Sample {
             | Event::ScrubFailed { slice, .. } => Some(*slice),
             _ => None,
         };
-        let open = self.ledger.open_intents().unwrap().into_iter();
-        let ended = open.filter(|intent| slice.is_some() && intent.effect.slice() == slice).last();
+        let mut open = self.ledger.open_intents().unwrap().into_iter();
+        let ended = open.rfind(|intent| slice.is_some() && intent.effect.slice() == slice);
         let outcome = ended.map(|intent| (intent.id, outcome(&intent)));
         let transition = step(&self.state, event).unwrap();
         let change = Change { before: &self.state, transition: &transition, outcome, scrub, at };
