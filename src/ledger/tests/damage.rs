@@ -140,3 +140,23 @@ fn a_copy_that_is_put_beside_the_log_of_another_ledger_is_refused() {
     let Opened::As(now) = open(&Files { wal: None, ..stray }) else { panic!("the copy is whole") };
     assert_eq!(*now, told);
 }
+
+#[test]
+fn a_damaged_file_keeps_its_log_when_it_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let mut sample = Sample::new(folder.path());
+    sample.fill(30);
+    let connection = sample.ledger.connection();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    sample.life(crate::engine::SliceId::new(3), "pod-last");
+    let files = Files::of(folder.path());
+    assert!(!files.wal.as_ref().unwrap().is_empty());
+    let mut refused = 0;
+    for page in 1..files.ledger.len() / PAGE {
+        let mut damaged = files.clone();
+        damaged.ledger[page * PAGE..(page + 1) * PAGE].fill(0x5a);
+        // Whether it is left as it was, log and all, is looked at there.
+        refused += usize::from(matches!(open(&damaged), Opened::Refused(_)));
+    }
+    assert!(refused > 3, "{refused} pages that are not in the log too");
+}
