@@ -117,7 +117,8 @@ impl Ledger {
         let check = self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
         match check.map_err(|source| self.unusable(source))?.as_str() {
             "ok" => Ok(()),
-            found => Err(self.damaged(found)),
+            // Below a line that names the database.
+            found => Err(self.damaged(found.lines().last().unwrap_or(found))),
         }
     }
 
