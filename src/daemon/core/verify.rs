@@ -76,6 +76,8 @@ impl Core {
             // Whoever hears of it finds it so.
             self.publish();
         }
+        // Whoever is answered finds it so.
+        self.publish();
         let _ = reply.send(result.map_err(|error| Failure::from(&error)));
         Ok(())
     }
