@@ -16,6 +16,8 @@ pub struct HostView {
     pub restart: Restart,
     /// GPUs that are there, each with all its instances.
     pub gpus: BTreeMap<PciAddress, Vec<Instance>>,
+    /// GPUs that have VFs. Those that are on no VFIO driver are no instances, and still somebody's.
+    pub divided: BTreeSet<PciAddress>,
     /// Leased slices whose holder has ended.
     pub ended_holders: BTreeSet<SliceId>,
 }
@@ -60,7 +62,9 @@ pub fn compare(state: &State, host: &HostView) -> Findings {
             continue;
         }
         if host.restart == Restart::Restarted {
-            let origin = if instances.is_empty() { Origin::Ours } else { Origin::Found };
+            // What is there was made by somebody else since the restart.
+            let is_found = !instances.is_empty() || host.divided.contains(&slice.gpu);
+            let origin = if is_found { Origin::Found } else { Origin::Ours };
             findings.events.push(Event::Rebooted { slice: id, origin });
             continue;
         }

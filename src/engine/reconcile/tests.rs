@@ -83,6 +83,14 @@ fn a_restart_of_the_host_makes_everything_again() {
 }
 
 #[test]
+fn what_somebody_has_divided_since_the_restart_is_not_taken_apart() {
+    let ready = Driven::ready(1);
+    let view = HostView { restart: Restart::Restarted, divided: [gpu(1)].into(), ..host(vec![]) };
+    let found = compare(&ready.state, &view);
+    assert_eq!(found.events, [Event::Rebooted { slice: S1, origin: Origin::Found }]);
+}
+
+#[test]
 fn a_gpu_that_is_gone_is_said_once() {
     let ready = Driven::ready(2);
     let found = compare(&ready.state, &HostView::default());

@@ -431,7 +431,7 @@ impl Drive {
             slice.phase.lease().is_some() && self.ended_holders.contains(&(slice.id, slice.generation))
         });
         let ended_holders = ended.map(|slice| slice.id).collect();
-        let view = HostView { restart, gpus: self.host.view(), ended_holders };
+        let view = HostView { restart, gpus: self.host.view(), ended_holders, ..HostView::default() };
         self.resumed.clear();
         for event in reconcile::compare(&self.state, &view).events {
             if let Event::Resume { slice } = &event {
