@@ -28,6 +28,8 @@ use crate::wait::poll;
 
 /// Where the host sees its share.
 pub const SHARE: &str = "/mnt/host";
+/// Where the host sees the disk that outlives it ([`HostSpec::disk`]).
+pub const DISK: &str = "/mnt/disk";
 
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// For QEMU to connect and to end.
@@ -185,6 +187,16 @@ impl Host {
         self.agent.send(Order::PowerOff);
         poll("the lab host to power off", SHUTDOWN_LIMIT, || Ok(self.process().ended().then_some(())))
             .map_err(|error| self.with_console(error))
+    }
+
+    /// Ends it at once, as when the power fails: what its kernel has not written to a disk is lost.
+    /// What it has written is there for the next host: QEMU's own writes outlive it.
+    ///
+    /// # Errors
+    /// QEMU did not end.
+    pub fn cut_power(self) -> Result<()> {
+        self.process().kill();
+        poll("QEMU's end", MOMENT, || Ok(self.process().ended().then_some(())))
     }
 
     pub(crate) fn process(&self) -> MutexGuard<'_, Process> {

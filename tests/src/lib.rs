@@ -49,7 +49,7 @@ mod wait;
 
 pub use accelerator::Accelerator;
 pub use error::{Error, Result};
-pub use host::{Host, SHARE};
+pub use host::{DISK, Host, SHARE};
 pub use job::{Job, Output, Stream};
 pub use lab::Lab;
 pub use libtest::{Length, TestOutcome, TestReport, TestResult, run_test_binary};

@@ -87,6 +87,13 @@ pub(crate) fn host(
             .arg(option_with_path(&format!("if=none,id={id},format=raw,{option},file="), path))
             .args(["-device", &format!("virtio-blk-pci,drive={id}")]);
     }
+    if let Some(image) = &spec.disk {
+        // The third of its kind, which the host's init relies on.
+        command
+            .arg("-drive")
+            .arg(option_with_path("if=none,id=kept,format=raw,file=", image))
+            .args(["-device", "virtio-blk-pci,drive=kept"]);
+    }
     command
         .arg("-fsdev")
         .arg(option_with_path("local,id=host,security_model=none,path=", &run.share))
@@ -116,6 +123,9 @@ fn kernel_parameters(spec: &HostSpec, modules: &str) -> String {
     }
     if !spec.gpus.is_empty() {
         line.push_str(&format!(" lab.modules={modules} simgpu.gpus={}", spec.gpus.join(",")));
+    }
+    if spec.disk.is_some() {
+        line.push_str(" lab.disk=/dev/vdc");
     }
     if spec.console == Console::Terminal {
         let (rows, columns) = crate::terminal::size();

@@ -1,6 +1,7 @@
 //! What a lab host is to be like.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Whose VFIO modules the host loads.
@@ -50,6 +51,9 @@ pub struct HostSpec {
     pub gpus: Vec<String>,
     /// More devices, as QEMU's `-device` takes them.
     pub devices: Vec<String>,
+    /// A disk image that outlives the host, which has it at [`DISK`](crate::DISK); a blank one is
+    /// formatted there.
+    pub disk: Option<PathBuf>,
     /// Added to the kernel's command line, for example parameters of modules.
     pub kernel_parameters: Vec<String>,
     pub console: Console,
@@ -65,6 +69,7 @@ impl Default for HostSpec {
             iommu: Iommu::default(),
             gpus: Vec::new(),
             devices: Vec::new(),
+            disk: None,
             kernel_parameters: Vec::new(),
             console: Console::default(),
             boot_limit: Duration::from_secs(180),
@@ -94,6 +99,13 @@ impl HostSpec {
     #[must_use]
     pub fn device(mut self, device: &str) -> Self {
         self.devices.push(device.to_owned());
+        self
+    }
+
+    /// With a disk that outlives it.
+    #[must_use]
+    pub fn disk(mut self, image: &Path) -> Self {
+        self.disk = Some(image.to_owned());
         self
     }
 

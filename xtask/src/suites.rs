@@ -8,19 +8,41 @@ use vgpud_lab::{HostSpec, Length, VfioFlavour};
 pub struct Suite {
     /// The test target.
     pub target: &'static str,
-    pub host: HostSpec,
+    /// One after the other; several have one disk in common.
+    pub boots: Vec<Boot>,
     deadline: Duration,
+}
+
+/// One boot of a suite's host.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    pub host: HostSpec,
+    /// What the names of this boot's tests have in common; empty: all.
+    pub tests: &'static str,
+    pub end: End,
+}
+
+/// How a boot ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    PowerOff,
+    PowerCut,
 }
 
 impl Suite {
     fn new(target: &'static str, host: HostSpec, minutes: u64) -> Self {
-        Self { target, host, deadline: Duration::from_secs(60 * minutes) }
+        Self::with_boots(target, vec![Boot { host, tests: "", end: End::PowerOff }], minutes)
+    }
+
+    fn with_boots(target: &'static str, boots: Vec<Boot>, minutes: u64) -> Self {
+        Self { target, boots, deadline: Duration::from_secs(60 * minutes) }
     }
 
     /// `lifecycle on debian VFIO`.
     pub fn place(&self) -> String {
-        let iommu = if self.host.iommu == vgpud_lab::Iommu::Off { ", no IOMMU" } else { "" };
-        format!("{} on {} VFIO{iommu}", self.target, self.host.vfio)
+        let Some(Boot { host, .. }) = self.boots.first() else { return self.target.to_owned() };
+        let iommu = if host.iommu == vgpud_lab::Iommu::Off { ", no IOMMU" } else { "" };
+        format!("{} on {} VFIO{iommu}", self.target, host.vfio)
     }
 }
 
@@ -48,10 +70,28 @@ pub fn all() -> Vec<Suite> {
         Suite::new("scrub", debian().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
         Suite::new("scrub", cdev().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
         Suite::new("trouble", debian().gpus(["mi300x", "sim", "simmdev", "rtx5070", "b580"]), 15),
+        Suite::with_boots("reboot", reboots(debian()), 15),
         Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
         Suite::new("sandbox", debian().gpus(["mi300x", "simmdev"]), 10),
         Suite::new("isolation", without_acs(debian()), 10),
         Suite::new("no_iommu", debian().gpus(["mi300x", "simmdev"]).without_iommu(), 10),
+    ]
+}
+
+/// Three boots of one machine. A group gets the next number when its device is found, and the extra
+/// devices are found before the GPUs: in the second boot no group has the number that it has in the
+/// others. In the last one a GPU is missing.
+fn reboots(host: HostSpec) -> Vec<Boot> {
+    let gpus = ["simmdev", "mi300x", "sim", "flex170"];
+    let more = |host: HostSpec, count| (0..count).fold(host, |host, _| host.device("virtio-rng-pci"));
+    vec![
+        Boot { host: host.clone().gpus(gpus), tests: "first_boot::", end: End::PowerCut },
+        Boot { host: more(host.clone().gpus(gpus), 8), tests: "second_boot::", end: End::PowerOff },
+        Boot {
+            host: more(host.gpus(gpus.into_iter().take(3)), 1),
+            tests: "third_boot::",
+            end: End::PowerOff,
+        },
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     cargo::{self, Executable, Profile},
-    suites::{self, Suite},
+    suites::{self, Boot, End, Suite},
     tally::Tally,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +14,9 @@ use std::{
     time::Instant,
 };
 use vgpud_lab::{Job, Lab, Length, Progress, run_test_binary};
+
+/// Of the disk that the boots of a suite have in common; a sparse file.
+const DISK_BYTES: u64 = 128 << 20;
 
 /// Lab hosts at once: each has one virtual CPU and keeps one core busy.
 const HOSTS_AT_ONCE: usize = 2;
@@ -109,16 +112,17 @@ fn in_the_lab(arguments: &Arguments) -> Result<Tally> {
     }
     let programs = cargo::programs(Profile::Dev)?;
     let lab = Lab::prepare(Progress::detect())?;
+    let runner = Runner { lab: &lab, programs: &programs, arguments };
     let (sender, receiver) = mpsc::channel();
     let queue = Mutex::new(wanted.into_iter());
     std::thread::scope(|scope| {
         for _ in 0..HOSTS_AT_ONCE {
-            let (sender, queue, lab, programs) = (sender.clone(), &queue, &lab, &programs);
+            let (sender, queue, runner) = (sender.clone(), &queue, &runner);
             scope.spawn(move || {
                 let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                 while let Some((suite, test)) = next() {
                     // The receiver outlives this scope.
-                    let _ = sender.send(run_suite(lab, &suite, &test, programs, arguments));
+                    let _ = sender.send(runner.suite(&suite, &test));
                 }
             });
         }
@@ -138,24 +142,52 @@ fn has_tests(test: &Executable, filter: &str) -> Result<bool> {
     Ok(!output.stdout.is_empty())
 }
 
-fn run_suite(
-    lab: &Lab,
-    suite: &Suite,
-    test: &Executable,
-    programs: &[Executable],
-    arguments: &Arguments,
-) -> Tally {
-    let place = suite.place();
-    let mut tally = Tally::default();
-    let result = (|| {
+/// What all suites run with.
+struct Runner<'a> {
+    lab: &'a Lab,
+    programs: &'a [Executable],
+    arguments: &'a Arguments,
+}
+
+impl Runner<'_> {
+    fn suite(&self, suite: &Suite, test: &Executable) -> Tally {
+        let place = suite.place();
+        let mut tally = Tally::default();
+        if let Err(error) = self.boots(suite, test, &mut tally) {
+            println!("[{place}] {error:#}");
+            tally.fail(&place, "the lab host");
+        }
+        tally
+    }
+
+    fn boots(&self, suite: &Suite, test: &Executable, tally: &mut Tally) -> Result<()> {
+        let disk = tempfile::NamedTempFile::new().context("Cannot make a disk image")?;
+        disk.as_file().set_len(DISK_BYTES).context("Cannot make a disk image")?;
+        for boot in &suite.boots {
+            let mut boot = boot.clone();
+            if suite.boots.len() > 1 {
+                boot.host = boot.host.disk(disk.path());
+            }
+            self.boot(suite, &boot, test, tally)?;
+            if !tally.failed.is_empty() {
+                // What the next boot's tests look for is not there.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn boot(&self, suite: &Suite, boot: &Boot, test: &Executable, tally: &mut Tally) -> Result<()> {
+        let place = suite.place();
         // Two hosts at once write to this terminal: whole lines with their place, no spinner.
-        let host = lab.boot_with(&suite.host, Progress::Lines)?;
-        for program in programs {
+        let host = self.lab.boot_with(&boot.host, Progress::Lines)?;
+        for program in self.programs {
             host.install(&program.path)?;
         }
         // From the share every start of a program would be read over 9p again.
         host.run(&Job::script("cp /mnt/host/bin/vgpud /mnt/host/bin/vgpuctl /usr/local/bin/"))?.success()?;
-        let (filter, length) = (&arguments.filter, arguments.length());
+        let filter = if boot.tests.is_empty() { &self.arguments.filter } else { boot.tests };
+        let length = self.arguments.length();
         let report =
             run_test_binary(&host, &test.path, filter, length, suite.deadline(length), |_, line| {
                 println!("[{place}] {line}");
@@ -166,12 +198,10 @@ fn run_suite(
                 report.unfinished.unwrap_or_else(|| format!("the test binary ended with {}", report.code));
             tally.fail(&place, &name);
         }
-        host.shutdown()?;
-        Ok::<_, vgpud_lab::Error>(())
-    })();
-    if let Err(error) = result {
-        println!("[{place}] {:#}", anyhow::Error::from(error));
-        tally.fail(&place, "the lab host");
+        match boot.end {
+            End::PowerOff => host.shutdown()?,
+            End::PowerCut => host.cut_power()?,
+        }
+        Ok(())
     }
-    tally
 }

@@ -71,6 +71,7 @@ impl Output {
 pub struct Daemon {
     child: Option<Child>,
     folder: tempfile::TempDir,
+    state_dir: PathBuf,
 }
 
 impl Daemon {
@@ -91,13 +92,27 @@ impl Daemon {
     /// Settings and folder, and no process yet.
     pub fn prepared(settings: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("vgpud-").tempdir_in("/run").unwrap();
-        let at = folder.path().display();
+        let state_dir = folder.path().join("state");
+        Self::with_state_dir(folder, state_dir, settings)
+    }
+
+    /// Starts one whose ledger is in a folder that was there before and stays.
+    #[track_caller]
+    pub fn start_on(state_dir: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("vgpud-").tempdir_in("/run").unwrap();
+        let mut daemon = Self::with_state_dir(folder, state_dir.to_owned(), "");
+        daemon.start_again();
+        daemon
+    }
+
+    fn with_state_dir(folder: tempfile::TempDir, state_dir: PathBuf, settings: &str) -> Self {
+        let (at, state) = (folder.path().display(), state_dir.display());
         let text = format!(
-            "[daemon]\nsocket = \"{at}/vgpud.sock\"\nstate_dir = \"{at}/state\"\n\
+            "[daemon]\nsocket = \"{at}/vgpud.sock\"\nstate_dir = \"{state}\"\n\
              [run]\nkernel = \"/lab/vm/vmlinuz\"\ninitrd = \"/lab/vm/initrd\"\nmemory = \"192MiB\"\n{settings}\n"
         );
         fs::write(folder.path().join("vgpud.toml"), text).unwrap();
-        Self { child: None, folder }
+        Self { child: None, folder, state_dir }
     }
 
     pub fn folder(&self) -> &Path {
@@ -113,7 +128,7 @@ impl Daemon {
     }
 
     pub fn state_dir(&self) -> PathBuf {
-        self.folder().join("state")
+        self.state_dir.clone()
     }
 
     pub fn log(&self) -> String {
@@ -142,6 +157,12 @@ impl Daemon {
             assert!(ended.is_none(), "vgpud ended: {}", self.log());
             (self.ctl("status").code == 0).then_some(())
         });
+    }
+
+    /// Lets it run when the test is over.
+    pub fn leave_running(self) {
+        // Neither killed nor its folder removed.
+        std::mem::forget(self);
     }
 
     /// SIGKILL, as a crash.
@@ -313,6 +334,11 @@ impl Running {
             wait_for(&format!("the end of {}", self.command), VM_LIMIT, || self.child.try_wait().unwrap());
         let (stdout, stderr) = (self.console(), self.said());
         Output::from_parts(self.command.clone(), status, stdout.as_bytes(), stderr.as_bytes())
+    }
+
+    /// Lets it run when the test is over.
+    pub fn leave_running(self) {
+        std::mem::forget(self);
     }
 
     /// Sends it a signal (`TERM`, `KILL`).

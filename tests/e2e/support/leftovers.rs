@@ -3,7 +3,8 @@
 use super::Daemon;
 use std::{fs, path::Path, process::Command};
 
-fn entries(folder: &str) -> Vec<String> {
+/// The names in a folder; none where it is not there.
+pub fn entries(folder: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }

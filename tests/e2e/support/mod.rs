@@ -10,7 +10,7 @@ mod sim_gpu;
 mod tenant;
 
 pub use daemon::{Daemon, Output, Running, program, signal};
-pub use leftovers::assert_nothing_left;
+pub use leftovers::{assert_nothing_left, entries};
 pub use sim_gpu::{Model, SimGpu};
 pub use tenant::Tenant;
 
