@@ -61,6 +61,7 @@ pub fn all() -> Vec<Suite> {
     let debian = || HostSpec::new(VfioFlavour::Debian);
     let cdev = || HostSpec::new(VfioFlavour::Cdev);
     vec![
+        Suite::new("kill_points", debian().gpus(["mi300x", "sim", "simmdev"]), 30),
         Suite::new("many", cdev().gpus(["sim", "simmdev"]), 20),
         Suite::new("micro_vm", debian().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("micro_vm", cdev().gpus(["mi300x", "simmdev"]), 15),

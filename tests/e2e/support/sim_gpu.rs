@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Models by their PCI ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Model {
     Mi300x,
     Flex170,
@@ -146,12 +146,13 @@ impl SimGpu {
             _ => panic!("{slice} has neither address nor UUID"),
         };
         let vram = fs::File::open(self.knob_path("vram")).unwrap();
+        let mut bytes = vec![0; window.size.try_into().unwrap()];
+        vram.read_exact_at(&mut bytes, window.offset).unwrap();
         let mut texts = Vec::new();
-        let mut page = [0; 64];
-        for offset in (window.offset..window.offset + window.size).step_by(4096) {
-            vram.read_exact_at(&mut page, offset).unwrap();
-            let end = page.iter().position(|byte| *byte == 0).unwrap_or(page.len());
-            let text = String::from_utf8_lossy(&page[..end]).into_owned();
+        for page in bytes.chunks(4096) {
+            let head = &page[..64];
+            let end = head.iter().position(|byte| *byte == 0).unwrap_or(head.len());
+            let text = String::from_utf8_lossy(&head[..end]).into_owned();
             if !texts.contains(&text) {
                 texts.push(text);
             }
