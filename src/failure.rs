@@ -5,7 +5,7 @@
 
 use crate::{
     api,
-    daemon::{AccessDenied, HolderError, RequestError, executor::EffectError, sandbox},
+    daemon::{AccessDenied, Full, HolderError, RequestError, Unread, executor::EffectError, sandbox},
     engine::{
         Rejected,
         placement::{Refusal, Shortage},
@@ -77,6 +77,19 @@ impl Failure {
         Self { code: Code::Aborted, reason: "OVERTAKEN", message, causes: vec![] }
     }
 
+    /// A client that follows the events does not read them.
+    #[must_use]
+    pub fn behind(last: u64) -> Self {
+        Self {
+            code: Code::Aborted,
+            reason: "FELL_BEHIND",
+            message: format!(
+                "You fell behind and were cut off; ask again for the events after number {last}"
+            ),
+            causes: vec![],
+        }
+    }
+
     /// The GPU went away in the middle.
     #[must_use]
     pub fn vanished(message: String) -> Self {
@@ -114,14 +127,25 @@ pub fn sentence(error: &(dyn StdError + 'static)) -> String {
     }
 }
 
+/// The longest text of an error, in bytes: it travels in a header, of which clients take 16 KiB. Only
+/// what a client wrote itself is longer.
+const LONGEST: usize = 1024;
+
+fn clipped(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let whole = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(whole.unwrap_or_default());
+        text.push('…');
+    }
+    text
+}
+
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let details = api::Failure {
-            reason: failure.reason.to_owned(),
-            message: failure.message.clone(),
-            causes: failure.causes,
-        };
-        Self::with_details(failure.code, failure.message, details.encode_to_vec().into())
+        let message = clipped(failure.message);
+        let causes = failure.causes.into_iter().map(clipped).collect();
+        let details = api::Failure { reason: failure.reason.to_owned(), message: message.clone(), causes };
+        Self::with_details(failure.code, message, details.encode_to_vec().into())
     }
 }
 
@@ -195,6 +219,28 @@ impl From<&AccessDenied> for Failure {
         let mut failure = Self::of(error, (Code::PermissionDenied, "ACCESS_DENIED"));
         failure.causes = error.doubts().to_vec();
         failure
+    }
+}
+
+impl From<&Full> for Failure {
+    fn from(error: &Full) -> Self {
+        let meaning = match error {
+            Full::Connections { .. } => (Code::ResourceExhausted, "TOO_MANY_CONNECTIONS"),
+            Full::Calls { .. } => (Code::Unavailable, "BUSY"),
+        };
+        Self::of(error, meaning)
+    }
+}
+
+impl From<&Unread> for Failure {
+    fn from(error: &Unread) -> Self {
+        let meaning = match error {
+            Unread::TooLong | Unread::Length { .. } | Unread::NoLength(_) | Unread::Broken(_) => {
+                (Code::InvalidArgument, "BAD_REQUEST")
+            }
+            Unread::Late => (Code::DeadlineExceeded, "BAD_REQUEST"),
+        };
+        Self::of(error, meaning)
     }
 }
 

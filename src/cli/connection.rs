@@ -16,6 +16,9 @@ use tower::service_fn;
 /// A daemon that lives answers at once; longer than this and it hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The socket is open to all as soon as somebody is named there.
+const NAMED: &str = "have an administrator name you in [access] of vgpud's settings";
+
 /// Why vgpud cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -122,8 +125,8 @@ impl ConnectError {
                 "name the socket of vgpud with --socket or VGPUD_SOCKET".into()
             }
             Self::Forbidden { access, .. } => access.group().map_or_else(
-                || "run vgpuctl as root".into(),
-                |group| format!("run vgpuctl as root or as a member of the group {group}"),
+                || format!("run vgpuctl as root, or {NAMED}"),
+                |group| format!("run vgpuctl as root or as a member of the group {group}, or {NAMED}"),
             ),
             Self::Hangs { .. } => "look at its log with `journalctl -u vgpud`".into(),
         }
@@ -187,6 +190,6 @@ mod tests {
         let error = ConnectError::new(folder.path().join("vgpud.sock"), denied);
         let text = error.to_string();
         assert!(text.contains("belongs to") && text.contains("mode 0750"), "{text}");
-        assert!(error.hint().contains("root"), "{}", error.hint());
+        assert!(error.hint().contains("root") && error.hint().contains("[access]"), "{}", error.hint());
     }
 }

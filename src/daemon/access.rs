@@ -22,8 +22,8 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-pub use gate::{Caller, Gate, Guard};
-pub use standing::Standing;
+pub use gate::{Caller, Gate, Guard, Unread};
+pub use standing::{Peer, Standing};
 
 use crate::api::Rpc;
 use std::fmt;

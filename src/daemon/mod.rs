@@ -27,6 +27,7 @@ pub mod holder;
 pub mod sandbox;
 
 mod access;
+mod admission;
 mod convert;
 mod core;
 mod device_command;
@@ -46,7 +47,8 @@ mod socket;
 mod start;
 mod worker;
 
-pub use access::AccessDenied;
+pub use access::{AccessDenied, Unread};
+pub use admission::Full;
 pub use device_command::DeviceCommand;
 pub use error::StartError;
 pub use holder::HolderError;

@@ -15,6 +15,9 @@ use vgpud_kata::cdi::CdiFolder;
 use vgpud_mdev::{Host, uevent::UeventSocket};
 use vgpud_vmm::{holders::Lookout, lookout::LookoutProcess};
 
+/// Open files: one a connection, and some for each slice.
+const OPEN_FILES: u64 = 8192;
+
 /// A daemon that has what it needs and may do nothing else any more.
 #[derive(Debug)]
 pub struct Prepared {
@@ -41,6 +44,7 @@ impl Prepared {
             return Err(StartError::NotRoot);
         }
         let settings = Daemon::settings(options)?;
+        raise_open_files();
         // Half of the deadline, so that a wait that is in vain ends with its own error before the
         // whole effect is given up.
         let host = super::start::host(options).with_patience(settings.timeouts.device / 2);
@@ -105,6 +109,16 @@ impl Prepared {
             Sandbox::Off => {}
         }
         Ok(())
+    }
+}
+
+/// Most hosts allow 1024 at first, and more to whoever asks.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, soft.max(OPEN_FILES.min(hard)), hard));
+    if let Err(errno) = raised {
+        tracing::warn!("the limit of open files stays as it is: {errno}");
     }
 }
 

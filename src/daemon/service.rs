@@ -2,7 +2,8 @@
 //! snapshots.
 
 use super::{
-    access::{Caller, Guard},
+    access::{Caller, Guard, Peer},
+    admission::Line,
     convert,
     core::Handle,
     holder::{HolderError, Watched},
@@ -11,12 +12,20 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    api::{self, vgpud_server::Vgpud},
-    engine::{Actor, Generation, LeasedSlice, Phase, Rejected, SliceId, placement},
+    api::{self, Rpc, vgpud_server::Vgpud},
+    engine::{Actor, Generation, LeasedSlice, Rejected, SliceId, placement},
     failure::Failure,
+    ledger::AuditEntry,
 };
-use std::{pin::Pin, sync::Arc, time::Duration};
-use tokio::sync::{mpsc, oneshot};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{
+    mpsc::{self, error::SendTimeoutError},
+    oneshot,
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use vgpud_config::{Owner, PciAddress};
@@ -26,11 +35,18 @@ use vgpud_mdev::Host;
 /// can block it.
 const FRESHNESS: Duration = Duration::from_secs(3);
 
-/// Messages that a client may be behind before its stream waits for it.
+/// Events that a client may be behind before its stream waits for it.
 const STREAM_BUFFER: usize = 64;
 
 /// How long the core may take from its last answer to its end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long a stream of events waits for a client that does not read.
+const STALL: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether somebody may still follow the events: settings tell when they change,
+/// and accounts do not.
+const RECHECK: Duration = Duration::from_secs(5);
 
 /// The service; one for all clients.
 #[derive(Clone, Debug)]
@@ -308,58 +324,107 @@ impl Vgpud for Service {
         &self,
         request: Request<api::WatchEventsRequest>,
     ) -> Answer<Self::WatchEventsStream> {
+        let line = request.extensions().get::<Arc<Line>>().map(Arc::clone);
         let request = request.into_inner();
-        let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
-        let service = self.clone();
+        let (sender, receiver) = mpsc::channel(STREAM_BUFFER + 1);
+        // The last place is for the word that ends the stream, also where the client does not read.
+        let farewell = sender.clone().try_reserve_owned();
+        let farewell = farewell.map_err(|_| Status::internal("a new stream has no room"))?;
+        let follower =
+            Follower { service: self.clone(), line, sender, after: request.after, checked: Instant::now() };
         tokio::spawn(async move {
-            // An error here is a client that went away, which ends the stream.
-            let _ = service.replay(request.after, request.follow, &sender).await;
+            if let Err(Ended::With(status)) = follower.replay(request.follow).await {
+                farewell.send(Err(status));
+            }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
-/// The client is gone.
-struct ClientGone;
+/// Why a stream of events ends before its end.
+enum Ended {
+    ClientGone,
+    With(Status),
+}
 
-impl Service {
+/// A stream of events to one client.
+struct Follower {
+    service: Service,
+    line: Option<Arc<Line>>,
+    sender: mpsc::Sender<Result<api::Event, Status>>,
+    /// Number of the last event that was sent.
+    after: u64,
+    /// When its role was looked up last.
+    checked: Instant,
+}
+
+impl Follower {
     /// Sends the audit trail page by page, then what is added to it. A slow client makes this wait,
-    /// never the core.
-    async fn replay(
-        &self,
-        mut after: u64,
-        follow: bool,
-        sender: &mpsc::Sender<Result<api::Event, Status>>,
-    ) -> Result<(), ClientGone> {
-        let mut changes = self.core.snapshot.clone();
+    /// never the core; and not for ever. Who may not see the events any more is told so.
+    async fn replay(mut self, follow: bool) -> Result<(), Ended> {
+        let mut changes = self.service.core.snapshot.clone();
+        let mut recheck = tokio::time::interval(RECHECK);
+        let mut settings = Arc::clone(&changes.borrow().settings);
         loop {
             changes.mark_unchanged();
-            let page = match self.ask(|reply| Command::Tell(Question::Audit { after, reply })).await {
-                Ok(page) => page,
-                Err(status) => {
-                    return sender.send(Err(status)).await.map_err(|_| ClientGone);
-                }
-            };
+            let after = self.after;
+            let page = self.service.ask(|reply| Command::Tell(Question::Audit { after, reply })).await;
+            let page = page.map_err(Ended::With)?;
             let empty = page.is_empty();
             for entry in page {
-                after = entry.sequence;
-                sender.send(Ok(convert::event(entry))).await.map_err(|_| ClientGone)?;
+                self.send(entry).await?;
             }
-            if !empty {
-                continue;
-            }
-            if !follow {
+            if empty && !follow {
                 return Ok(());
             }
             // The guard of the value must not live over an await.
-            let grown = async { changes.wait_for(|now| now.last_sequence > after).await.ok().map(drop) };
+            let grown = async {
+                let news = |now: &Arc<Snapshot>| {
+                    now.last_sequence > self.after || !Arc::ptr_eq(&now.settings, &settings)
+                };
+                changes.wait_for(news).await.ok().map(|now| Arc::clone(&now.settings))
+            };
             tokio::select! {
-                changed = grown => {
-                    if changed.is_none() {
-                        return sender.send(Err(self.why_stopped().await.into())).await.map_err(|_| ClientGone);
+                biased;
+                _ = recheck.tick() => self.check().await?,
+                () = self.sender.closed() => return Err(Ended::ClientGone),
+                changed = grown, if empty => {
+                    let Some(now) = changed else {
+                        return Err(Ended::With(self.service.why_stopped().await.into()));
+                    };
+                    if !Arc::ptr_eq(&now, &settings) {
+                        settings = now;
+                        self.check().await?;
                     }
                 }
-                () = sender.closed() => return Err(ClientGone),
+                () = std::future::ready(()), if !empty => {}
+            }
+        }
+    }
+
+    async fn check(&mut self) -> Result<(), Ended> {
+        self.checked = Instant::now();
+        let peer: Option<Peer> = self.line.as_ref().and_then(|line| line.peer);
+        self.service.guard.allow(Rpc::WatchEvents, peer).await.map(drop).map_err(Ended::With)
+    }
+
+    async fn send(&mut self, entry: AuditEntry) -> Result<(), Ended> {
+        if self.checked.elapsed() >= RECHECK {
+            self.check().await?;
+        }
+        let sequence = entry.sequence;
+        match self.sender.send_timeout(Ok(convert::event(entry)), STALL).await {
+            Ok(()) => {
+                self.after = sequence;
+                Ok(())
+            }
+            Err(SendTimeoutError::Closed(_)) => Err(Ended::ClientGone),
+            Err(SendTimeoutError::Timeout(_)) => {
+                if let Some(line) = &self.line {
+                    line.cut_off();
+                }
+                tracing::warn!(after = self.after, "a client that does not read its events is cut off");
+                Err(Ended::With(Failure::behind(self.after).into()))
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::{
     Options, Prepared, StartError,
     access::{Gate, Guard},
+    admission::Door,
     core::{Core, Handle, Parts},
     executor::{Executor, HostExecutor},
     kernel_events,
@@ -23,7 +24,6 @@ use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
-use tokio_stream::wrappers::UnixListenerStream;
 use vgpud_config::Settings;
 use vgpud_kata::cdi::CdiFolder;
 use vgpud_mdev::Host;
@@ -31,6 +31,12 @@ use vgpud_vmm::device::process::DeviceProcess;
 
 /// How long clients may take to end their calls when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Calls at once on one connection.
+const CALLS: u32 = 64;
+
+/// The headers of a call, in bytes.
+const HEADERS: u32 = 8192;
 
 /// A daemon that serves.
 #[derive(Debug)]
@@ -312,9 +318,11 @@ async fn serve(
         let _ = hung_up.await;
     };
     tonic::transport::Server::builder()
+        .max_concurrent_streams(CALLS)
+        .http2_max_header_list_size(HEADERS)
         .layer(tower::layer::layer_fn(move |inner| Gate::new(inner, Arc::clone(&guard))))
         .add_service(VgpudServer::new(service))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
+        .serve_with_incoming_shutdown(Door::new().open(listener), stop)
         .await
 }
 

@@ -4,11 +4,13 @@ use super::{AccessDenied, Standing, accounts::HostAccounts, needed, standing::Pe
 use crate::{
     api::Rpc,
     daemon::{
+        admission::{Line, Places},
         core::Handle,
         message::{Command, Message},
     },
     failure::Failure,
 };
+use http_body_util::{BodyExt, Full, Limited};
 use std::{
     collections::HashMap,
     pin::Pin,
@@ -23,7 +25,6 @@ use tonic::{
     Status,
     body::Body,
     codegen::http::{Request, Response},
-    transport::server::UdsConnectInfo,
 };
 use tower::Service;
 
@@ -43,6 +44,7 @@ pub struct Caller(pub String);
 #[derive(Debug)]
 pub struct Guard {
     core: Handle,
+    calls: Arc<Places>,
     denied: AtomicU64,
     audited: Mutex<Audited>,
 }
@@ -65,7 +67,7 @@ impl Audited {
 
 impl Guard {
     pub fn new(core: Handle) -> Self {
-        Self { core, denied: AtomicU64::new(0), audited: Mutex::default() }
+        Self { core, calls: Places::calls(), denied: AtomicU64::new(0), audited: Mutex::default() }
     }
 
     /// Calls denied since the start.
@@ -88,6 +90,14 @@ impl Guard {
         let Some(call) = Rpc::ALL.iter().copied().find(|call| call.path() == path) else {
             return Err(Status::unimplemented(format!("This vgpud has no call {path}")));
         };
+        self.allow(call, peer).await
+    }
+
+    /// Who makes this call, if it may be made now.
+    ///
+    /// # Errors
+    /// Where not: that, or what is in doubt.
+    pub async fn allow(&self, call: Rpc, peer: Option<Peer>) -> Result<Caller, Status> {
         let standing = match peer {
             Some(peer) if peer.is_master(nix::unistd::geteuid().as_raw()) => {
                 return Ok(Caller(peer.by_number()));
@@ -103,6 +113,21 @@ impl Guard {
         }
         let Standing { user, doubts, .. } = standing;
         Err(self.deny(&AccessDenied { call, user, needed, doubts }, peer).into())
+    }
+
+    /// Lets a call in: there is room for it, its caller may make it, and all of its request is there.
+    async fn admit(&self, request: Request<Body>) -> Result<(Request<Body>, impl Send + use<>), Status> {
+        let line = request.extensions().get::<Arc<Line>>().map(Arc::clone);
+        let Some(line) = line else {
+            return Err(Status::internal("vgpud does not know this connection"));
+        };
+        let on_line = line.begin().map_err(|full| Failure::from(&full))?;
+        let place = self.calls.take(line.who).map_err(|full| Failure::from(&full))?;
+        let caller = self.check(request.uri().path(), line.peer).await?;
+        let (mut head, body) = request.into_parts();
+        head.extensions.insert(caller);
+        let body = read(body).await.map_err(|error| Failure::from(&error))?;
+        Ok((Request::from_parts(head, body), (on_line, place)))
     }
 
     fn deny(&self, denied: &AccessDenied, peer: Option<Peer>) -> Failure {
@@ -139,11 +164,11 @@ impl<S> Gate<S> {
     }
 }
 
-impl<S, B> Service<Request<B>> for Gate<S>
+impl<S> Service<Request<Body>> for Gate<S>
 where
-    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -153,21 +178,72 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         // The one that is ready does the work; its copy may not be.
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let guard = Arc::clone(&self.guard);
-        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        let peer = peer.map(|found| Peer { uid: found.uid(), gid: found.gid(), pid: found.pid() });
         Box::pin(async move {
-            match guard.check(request.uri().path(), peer).await {
-                Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    inner.call(request).await
-                }
-                Err(status) => Ok(status.into_http()),
-            }
+            let (request, places) = match guard.admit(request).await {
+                Ok(admitted) => admitted,
+                Err(status) => return Ok(status.into_http()),
+            };
+            // A call goes on where its client has gone, and keeps its place: else a client could fill
+            // the core's queue with calls that it gives up.
+            let call = tokio::spawn(inner.call(request));
+            let called = call.await;
+            let Ok(answer) = called else {
+                return Ok(Status::internal("vgpud failed in the middle of this call; its log says more")
+                    .into_http());
+            };
+            // The places are given back when the answer has been sent.
+            Ok(answer?.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _ = &places;
+                    frame
+                }))
+            }))
         })
     }
+}
+
+/// The longest request that is read, in bytes. The longest that makes sense has some 600.
+const LONGEST: usize = 8192;
+
+/// How long a client may take to send one.
+const SENDING: Duration = Duration::from_secs(5);
+
+/// A request that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    #[error("The request has more than {LONGEST} bytes, and no call of vgpud needs as many")]
+    TooLong,
+    #[error("The request was not complete within {SENDING:?}")]
+    Late,
+    #[error("The request says that it has {said} bytes, and has {found}")]
+    Length { said: usize, found: usize },
+    #[error("The request ends before its length is said, after {0} bytes")]
+    NoLength(usize),
+    #[error("The request broke off: {0}")]
+    Broken(String),
+}
+
+/// Reads a request, which in this API is always one message, and checks gRPC's frame around it: a
+/// flag of one byte and the length in four.
+async fn read(body: Body) -> Result<Body, Unread> {
+    let whole = Limited::new(body, LONGEST).collect();
+    let whole = match tokio::time::timeout(SENDING, whole).await {
+        Ok(Ok(whole)) => whole.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(Unread::TooLong),
+        Ok(Err(error)) => return Err(Unread::Broken(error.to_string())),
+        Err(_) => return Err(Unread::Late),
+    };
+    let Some((&[_, a, b, c, d], message)) = whole.split_first_chunk::<5>() else {
+        return Err(Unread::NoLength(whole.len()));
+    };
+    let said = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+    if said != message.len() {
+        return Err(Unread::Length { said, found: message.len() });
+    }
+    Ok(Body::new(Full::new(whole)))
 }

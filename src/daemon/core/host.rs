@@ -165,6 +165,8 @@ impl Core {
         if hangs {
             self.refresh.done.push(reply);
         } else {
+            // A reading can take for ever, and those who asked have gone meanwhile.
+            self.refresh.waiting.retain(|waiting| !waiting.is_closed());
             self.refresh.waiting.push(reply);
         }
         self.start_refresh();

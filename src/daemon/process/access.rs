@@ -1,20 +1,12 @@
 //! Every call of the API, tried by a stranger, a viewer, an operator and an admin on the real program.
 
-use crate::process::{Home, LIMIT};
-use prost::Message as _;
-use rustix::{
-    process::{Gid, Uid},
-    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+use crate::{
+    client::{call, channel, connect_as, reason},
+    process::{Home, LIMIT},
 };
-use std::{
-    fs,
-    io::Write as _,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
-    path::Path,
-};
-use tonic::{Code, Status, codegen::http::uri::PathAndQuery, transport::Channel};
-use tonic_prost::ProstCodec;
-use vgpud::api::{self, Rpc};
+use std::{fs, io::Write as _, os::unix::fs::PermissionsExt};
+use tonic::Code;
+use vgpud::api::Rpc;
 
 /// Calls that only look, and those that change something: written down here again, so that a wrong row
 /// in the daemon's table is seen.
@@ -47,45 +39,6 @@ const STRANGER: u32 = 61_003;
 /// `nobody`, an account that every host has.
 const NOBODY: u32 = 65_534;
 
-/// A connection made by another user. The ids are those of this thread alone: the system call, unlike
-/// the C library's function, does not change the others'.
-fn connect_as(uid: u32, gid: u32, socket: &Path) -> UnixStream {
-    let socket = socket.to_owned();
-    let thread = std::thread::spawn(move || {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        set_thread_groups(&[]).unwrap();
-        set_thread_res_gid(gid, gid, gid).unwrap();
-        set_thread_res_uid(uid, uid, uid).unwrap();
-        UnixStream::connect(socket).unwrap()
-    });
-    thread.join().unwrap()
-}
-
-async fn channel(stream: UnixStream) -> Channel {
-    stream.set_nonblocking(true).unwrap();
-    let mut stream = Some(tokio::net::UnixStream::from_std(stream).unwrap());
-    let connector = tower::service_fn(move |_| {
-        let stream = stream.take().map(hyper_util::rt::TokioIo::new);
-        async move { stream.ok_or_else(|| std::io::Error::other("the connection was lost")) }
-    });
-    tonic::transport::Endpoint::from_static("http://vgpud").connect_with_connector(connector).await.unwrap()
-}
-
-/// Calls it with an empty request, and reads its answer to the end.
-async fn call(channel: &Channel, rpc: Rpc) -> Result<(), Status> {
-    let mut client = tonic::client::Grpc::new(channel.clone());
-    client.ready().await.unwrap();
-    let codec = ProstCodec::<(), ()>::default();
-    let path = PathAndQuery::from_static(rpc.path());
-    let mut answers = client.server_streaming(tonic::Request::new(()), path, codec).await?.into_inner();
-    while answers.message().await?.is_some() {}
-    Ok(())
-}
-
-fn reason(status: &Status) -> String {
-    api::Failure::decode(status.details()).unwrap().reason
-}
-
 #[test]
 fn every_call_is_let_through_only_for_who_has_its_role() {
     if !nix::unistd::geteuid().is_root() {
@@ -98,9 +51,7 @@ fn every_call_is_let_through_only_for_who_has_its_role() {
     ));
     let daemon = home.start();
     assert_eq!(fs::metadata(home.socket()).unwrap().permissions().mode() & 0o777, 0o666);
-    for path in [".", "run", "run/vgpud"] {
-        fs::set_permissions(home.folder().join(path), fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    home.let_others_in();
     let mut names: Vec<_> = Rpc::ALL.iter().map(|rpc| rpc.name()).collect();
     let mut known = [&LOOKS[..], &CHANGES[..], &ADMINS_ONLY[..]].concat();
     names.sort_unstable();

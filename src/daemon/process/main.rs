@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod client;
+mod clients;
 mod disk;
 mod process;
 #[cfg(target_arch = "x86_64")]

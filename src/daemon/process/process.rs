@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Mutex,
@@ -80,6 +80,13 @@ impl Home {
 
     pub fn until_logged(&self, text: &str) {
         wait_for(text, || self.log().contains(text).then_some(()));
+    }
+
+    /// Lets users other than root come to the socket.
+    pub fn let_others_in(&self) {
+        for path in [".", "run", "run/vgpud"] {
+            fs::set_permissions(self.folder().join(path), fs::Permissions::from_mode(0o755)).unwrap();
+        }
     }
 
     pub fn notify_socket(&self) -> Notified {
