@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{self, Rpc, vgpud_server::Vgpud},
-    engine::{Actor, Generation, LeasedSlice, Rejected, SliceId, placement},
+    engine::{Actor, Generation, LeasedSlice, Phase, Rejected, SliceId, placement},
     failure::Failure,
     ledger::AuditEntry,
 };

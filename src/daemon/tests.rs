@@ -7,5 +7,5 @@ mod kill_points;
 mod ledger_fails;
 mod life;
 mod quarantine;
-mod reuse;
 mod removal;
+mod reuse;

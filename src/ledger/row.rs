@@ -252,7 +252,8 @@ impl Ledger {
             })?;
             for (gpu, detail) in quarantined {
                 let why = gpu.parse().ok().zip(parse::<GpuQuarantine>(&detail));
-                let (gpu, why) = why.ok_or_else(|| self.nonsense("quarantined_gpus", Shown(&gpu).to_string()))?;
+                let (gpu, why) =
+                    why.ok_or_else(|| self.nonsense("quarantined_gpus", Shown(&gpu).to_string()))?;
                 state.quarantined_gpus.insert(gpu, why);
             }
         }

@@ -247,7 +247,8 @@ fn a_quarantined_gpu_is_kept_until_it_is_cleared() {
 fn a_ledger_that_knows_no_quarantined_gpus_is_checked_as_it_is() {
     let folder = TempDir::new().unwrap();
     filled(folder.path());
-    let former = "DROP TABLE quarantined_gpus; PRAGMA user_version = 2";
+    let former =
+        "DROP TABLE quarantined_gpus; ALTER TABLE slices DROP COLUMN data_of; PRAGMA user_version = 2";
     Connection::open(path(&folder)).unwrap().execute_batch(former).unwrap();
     let ledger = Ledger::open_to_read(&path(&folder)).unwrap();
     assert_eq!(ledger.check().unwrap().problems, Vec::<String>::new());

@@ -73,8 +73,6 @@ impl Core {
             if let Err(rejected) = self.apply(Event::Contradiction { slice, why }, Cause::default())? {
                 tracing::warn!(%slice, "{rejected}");
             }
-            // Whoever hears of it finds it so.
-            self.publish();
         }
         // Whoever is answered finds it so.
         self.publish();
