@@ -257,7 +257,7 @@ fn wrong_values_are_refused_with_the_way_out() {
         ),
         (
             "[daemon]\nsandbox = true",
-            "line 2: `sandbox` in [daemon] cannot be true: unknown variant `true`, expected `on` or `off`; as in \
+            "line 2: `sandbox` in [daemon] cannot be true: wanted string or table; as in \
              sandbox = \"on\"",
         ),
         (
