@@ -252,7 +252,7 @@ fn nonsense_gets_one_clear_error_each_and_vgpud_goes_on() {
         for (request, words) in [
             (asked(size(1), u32::MAX, "me"), "4294967295 slices"),
             (asked(size(1), 1, injected), "me\\n2026 ERROR forged\\u{1b}[31m\\0"),
-            (asked(size(1), 1, &"x".repeat(8000)), "xxx…"),
+            (asked(size(1), 1, &"x".repeat(8000)), "xxx\"…"),
         ] {
             let status = client.create_slices(request).await.unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument);
