@@ -5,7 +5,9 @@
 
 use crate::{
     api,
-    daemon::{AccessDenied, Full, HolderError, RequestError, Unread, executor::EffectError, sandbox},
+    daemon::{
+        AccessDenied, ConsumerError, Full, HolderError, RequestError, Unread, executor::EffectError, sandbox,
+    },
     engine::{
         Rejected,
         placement::{Refusal, Shortage},
@@ -171,6 +173,9 @@ impl From<&Rejected> for Failure {
             Rejected::OtherInstance { .. } => (Code::FailedPrecondition, "OTHER_INSTANCE"),
             Rejected::OtherMechanism { .. } => (Code::FailedPrecondition, "OTHER_MECHANISM"),
             Rejected::Full { .. } => (Code::ResourceExhausted, "NO_CAPACITY"),
+            Rejected::Quota(_) => (Code::ResourceExhausted, "QUOTA"),
+            Rejected::NoEnd(_) => (Code::FailedPrecondition, "NO_LIMIT"),
+            Rejected::EndsLater(_) => (Code::FailedPrecondition, "ENDS_LATER"),
             Rejected::NameTaken(_) => (Code::Aborted, "NAME_TAKEN"),
             Rejected::Unexpected { .. } | Rejected::NotRetiring(_) => (Code::Internal, "INTERNAL"),
         };
@@ -202,6 +207,8 @@ impl From<&RequestError> for Failure {
             | RequestError::Gpu(_)
             | RequestError::Name(_)
             | RequestError::Level(_)
+            | RequestError::Consumer(_)
+            | RequestError::Time
             | RequestError::Nothing
             | RequestError::Both
             | RequestError::Memory
@@ -239,6 +246,16 @@ impl From<&Unread> for Failure {
                 (Code::InvalidArgument, "BAD_REQUEST")
             }
             Unread::Late => (Code::DeadlineExceeded, "BAD_REQUEST"),
+        };
+        Self::of(error, meaning)
+    }
+}
+
+impl From<&ConsumerError> for Failure {
+    fn from(error: &ConsumerError) -> Self {
+        let meaning = match error {
+            ConsumerError::Unknown { .. } => (Code::FailedPrecondition, "NO_SUCH_USER"),
+            ConsumerError::Database { .. } | ConsumerError::Silent(_) => (Code::Unavailable, "USER_DATABASE"),
         };
         Self::of(error, meaning)
     }

@@ -9,7 +9,7 @@ use crate::{
 };
 use prost::Message;
 use std::{error::Error, path::Path, time::Duration};
-use vgpud_config::{Owner, Settings};
+use vgpud_config::{ConsumerName, Owner, Settings};
 
 pub use crate::ledger::fuzzing::{Cell, Reading, Row, ledger};
 
@@ -42,6 +42,7 @@ pub enum Asked {
     History(HistoryFilter),
     Slice(SliceId),
     Owner(Owner),
+    Terms(Option<ConsumerName>, Option<Duration>),
 }
 
 /// The message as each request that has a content; left out where it is none.
@@ -51,6 +52,7 @@ pub fn requests(message: &[u8]) -> Vec<Result<Asked, RequestError>> {
     if let Ok(message) = api::CreateSlicesRequest::decode(message) {
         read.push(placement::Request::try_from(&message).map(Asked::Create));
         read.extend(message.owner.map(|owner| owner_of(&owner)));
+        read.push(terms(message.user.as_ref(), message.time_ms));
     }
     if let Ok(message) = api::ListProfilesRequest::decode(message) {
         let filter = request::ProfileFilter::try_from(message);
@@ -62,6 +64,7 @@ pub fn requests(message: &[u8]) -> Vec<Result<Asked, RequestError>> {
     if let Ok(message) = api::LeaseSliceRequest::decode(message) {
         read.push(request::slice(&message.id).map(Asked::Slice));
         read.push(owner_of(&message.owner));
+        read.push(terms(message.user.as_ref(), message.time_ms));
     }
     if let Ok(message) = api::VerifySliceRequest::decode(message) {
         read.push(request::slice(&message.id).map(Asked::Slice));
@@ -72,6 +75,10 @@ pub fn requests(message: &[u8]) -> Vec<Result<Asked, RequestError>> {
 
 fn owner_of(text: &str) -> Result<Asked, RequestError> {
     Ok(Asked::Owner(text.parse()?))
+}
+
+fn terms(user: Option<&String>, time_ms: Option<u64>) -> Result<Asked, RequestError> {
+    Ok(Asked::Terms(request::consumer(user)?, request::time(time_ms)?))
 }
 
 /// What vgpuctl shows of the message as each answer, and as the details of an error.

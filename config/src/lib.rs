@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod consumer;
 mod mechanism;
 mod name;
 mod pci;
@@ -11,13 +12,14 @@ mod quantity;
 mod settings;
 mod shown;
 
+pub use consumer::{Consumer, ConsumerName, ConsumerNameError};
 pub use mechanism::{MechanismKind, MechanismNameError};
 pub use name::{NameError, Owner, ProfileName};
 pub use pci::{PciAddress, PciId, PciNameError};
 pub use principal::{Account, Principal, PrincipalError};
 pub use quantity::{ComputeShare, Memory, QuantityError};
 pub use settings::{
-    AccessSettings, CdiSettings, Confinement, DaemonSettings, GpuSelection, GpuSettings, NodeKind, Reuse,
-    RunSettings, ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
+    AccessSettings, Allowance, CdiSettings, Confinement, DaemonSettings, GpuSelection, GpuSettings, NodeKind,
+    Quota, QuotaSettings, Reuse, RunSettings, ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
 };
 pub use shown::{Quoted, Shown, printable};

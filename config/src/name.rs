@@ -26,6 +26,17 @@ pub struct NameError {
     longest: usize,
 }
 
+impl Owner {
+    /// Whom the owner belongs to: `team-a` of `team-a/train-3`, and itself where it has no slash.
+    #[must_use]
+    pub fn root(&self) -> Self {
+        match self.0.split_once('/') {
+            Some((root, _)) if !root.is_empty() => Self(root.to_owned()),
+            _ => self.clone(),
+        }
+    }
+}
+
 fn checked(what: &'static str, text: &str, longest: usize) -> Result<String, NameError> {
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte));
     if text.is_empty() || text.len() > longest || !plain {

@@ -14,7 +14,8 @@ pub enum Principal {
 }
 
 /// A user or a group by its name or its number.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Account {
     Name(String),
     /// A uid or gid.
@@ -52,6 +53,13 @@ impl FromStr for Principal {
             None => text.parse().map(Self::User),
         };
         read.map_err(|_| PrincipalError(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Account {
+    type Error = PrincipalError;
+    fn try_from(text: String) -> Result<Self, PrincipalError> {
+        text.parse()
     }
 }
 

@@ -2,13 +2,15 @@
 
 mod error;
 mod load;
+mod quota;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use error::{SettingsError, SettingsKey};
+pub use quota::{Allowance, Quota, QuotaSettings};
 
-use crate::{MechanismKind, Memory, PciAddress, PciId, Principal};
+use crate::{Account, ConsumerName, MechanismKind, Memory, PciAddress, PciId, Principal};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -25,6 +27,7 @@ pub struct Settings {
     pub cdi: CdiSettings,
     pub run: RunSettings,
     pub scrub: ScrubSettings,
+    pub quota: QuotaSettings,
     pub timeouts: Timeouts,
 }
 
@@ -103,10 +106,23 @@ pub enum NodeKind {
 }
 
 /// `[vfio]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VfioSettings {
     pub node: NodeKind,
+    /// Who may open the node of a lease that names nobody. Default root.
+    pub user: Account,
+    /// Whose members may open it too; none: the user alone.
+    #[serde(deserialize_with = "value::some")]
+    pub group: Option<Account>,
+}
+
+impl VfioSettings {
+    /// Who may open the node of a lease that names nobody.
+    #[must_use]
+    pub fn consumer(&self) -> ConsumerName {
+        ConsumerName { user: self.user.clone(), group: self.group.clone() }
+    }
 }
 
 /// `[cdi]`: the files by which container runtimes find a leased slice.
@@ -191,6 +207,12 @@ impl Default for DaemonSettings {
             state_dir: "/var/lib/vgpud".into(),
             sandbox: Confinement::default(),
         }
+    }
+}
+
+impl Default for VfioSettings {
+    fn default() -> Self {
+        Self { node: NodeKind::default(), user: Account::Name("root".to_owned()), group: None }
     }
 }
 

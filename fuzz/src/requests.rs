@@ -39,6 +39,12 @@ fn sound(asked: &Asked) {
         }
         Asked::Slice(id) => assert_eq!(id.to_string().parse(), Ok(*id)),
         Asked::Owner(owner) => assert_eq!(owner.to_string().parse().as_ref(), Ok(owner)),
+        Asked::Terms(consumer, time) => {
+            if let Some(consumer) = consumer {
+                assert_eq!(consumer.to_string().parse().as_ref(), Ok(consumer));
+            }
+            assert!(time.is_none_or(|time| !time.is_zero()));
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::{
     create::CreateArgs, destroy::DestroyArgs, doctor::DoctorArgs, events::EventsArgs, exit, exit::Exit,
-    generate::GenerateArgs, gpus::GpusArgs, history::HistoryArgs, lease::LeaseArgs, ledger::LedgerArgs,
-    profiles::ProfilesArgs, quarantine::QuarantineArgs, release::ReleaseArgs, run::RunArgs, show::ShowArgs,
-    slices::SlicesArgs, status::StatusArgs, verify::VerifyArgs,
+    extend::ExtendArgs, generate::GenerateArgs, gpus::GpusArgs, history::HistoryArgs, lease::LeaseArgs,
+    ledger::LedgerArgs, profiles::ProfilesArgs, quarantine::QuarantineArgs, release::ReleaseArgs,
+    run::RunArgs, show::ShowArgs, slices::SlicesArgs, status::StatusArgs, verify::VerifyArgs,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -62,6 +62,7 @@ pub enum Command {
     Slices(SlicesArgs),
     Show(ShowArgs),
     Lease(LeaseArgs),
+    Extend(ExtendArgs),
     Release(ReleaseArgs),
     Verify(VerifyArgs),
     Destroy(DestroyArgs),
@@ -88,6 +89,7 @@ impl Command {
             | Self::Slices(_)
             | Self::Show(_)
             | Self::Lease(_)
+            | Self::Extend(_)
             | Self::Release(_)
             | Self::Verify(_)
             | Self::Destroy(_)

@@ -111,6 +111,11 @@ impl Client {
         within("lease a slice", self.act, stub.lease_slice(request)).await.map(Response::into_inner)
     }
 
+    pub async fn extend(&self, request: api::ExtendLeaseRequest) -> Result<api::Slice, Error> {
+        let mut stub = self.stub.clone();
+        within("extend a lease", self.act, stub.extend_lease(request)).await.map(Response::into_inner)
+    }
+
     pub async fn release(&self, request: api::ReleaseSliceRequest) -> Result<api::Slice, Error> {
         let mut stub = self.stub.clone();
         within("release a slice", self.act, stub.release_slice(request)).await.map(Response::into_inner)

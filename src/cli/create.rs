@@ -5,6 +5,7 @@ use super::{
     document::{DryRun, PhaseWord, Slices},
     error::Error,
     exit::Exit,
+    lease_time::LeaseTime,
     nearest::{did_you_mean, nearest},
     progress::Progress,
     session::Session,
@@ -13,7 +14,7 @@ use super::{
 use crate::api::{self, create_progress::Step};
 use clap::{ArgGroup, Args};
 use std::collections::{BTreeMap, BTreeSet};
-use vgpud_config::{ComputeShare, Memory, Owner, PciAddress, ProfileName};
+use vgpud_config::{ComputeShare, ConsumerName, Memory, Owner, PciAddress, ProfileName};
 
 /// Create slices: by profile, or the smallest that has the memory and compute asked for
 ///
@@ -37,6 +38,12 @@ pub struct CreateArgs {
     /// Lease each slice to this owner at once
     #[arg(long)]
     owner: Option<Owner>,
+    /// Who may open the nodes: a user, or user:group; default: `user` and `group` under [vfio], root
+    #[arg(long, value_name = "USER[:GROUP]", requires = "owner")]
+    user: Option<ConsumerName>,
+    /// Let the leases end by themselves after this time, such as 2h or 90min
+    #[arg(long = "for", value_name = "TIME", requires = "owner")]
+    time: Option<LeaseTime>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -57,6 +64,8 @@ pub async fn execute(session: &Session, args: &CreateArgs) -> Result<Exit, Error
         count: args.count,
         owner: args.owner.clone().map(String::from),
         dry_run: args.dry_run,
+        user: args.user.as_ref().map(ToString::to_string),
+        time_ms: args.time.map(LeaseTime::ms),
     };
     match carry_out(session, &client, whole).await {
         Ok(()) => Ok(Exit::Success),

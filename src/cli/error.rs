@@ -182,6 +182,13 @@ impl Error {
         matches!(self, Self::Daemon(daemon) if matches!(daemon.code, Code::NotFound | Code::InvalidArgument))
     }
 
+    /// Whether vgpud says that the lease is over, or that another one has begun.
+    #[must_use]
+    pub fn says_lease_has_ended(&self) -> bool {
+        let over = |reason: &str| matches!(reason, "NOT_LEASED" | "OTHER_LEASE");
+        matches!(self, Self::Daemon(daemon) if over(&daemon.failure.reason))
+    }
+
     /// The same failure with a way out, unless its text names that already.
     #[must_use]
     pub fn with_hint(mut self, hint: Option<String>) -> Self {

@@ -11,6 +11,8 @@ pub enum Exit {
     Negative,
     /// 2: a wrong command line, or an error.
     Trouble,
+    /// 124: the lease's time was up, as with timeout(1).
+    TimeIsUp,
     /// 125: `run` failed before or beside the guest, as with container tools.
     RunFailed,
     /// The guest command's own code, 0 to 255.
@@ -27,6 +29,7 @@ impl Exit {
             Self::Success => 0,
             Self::Negative => 1,
             Self::Trouble => 2,
+            Self::TimeIsUp => 124,
             Self::RunFailed => 125,
             Self::Guest(code) => code,
             Self::Signal(number) => 128_u8.saturating_add(number),

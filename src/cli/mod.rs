@@ -15,10 +15,12 @@ pub(crate) mod document;
 pub(crate) mod error;
 mod events;
 mod exit;
+mod extend;
 mod generate;
 mod gpus;
 pub(crate) mod history;
 mod lease;
+mod lease_time;
 mod ledger;
 mod nearest;
 pub(crate) mod output;
@@ -80,6 +82,7 @@ async fn execute(cli: Cli) -> Result<Exit, Error> {
         Command::Slices(args) => slices::execute(&session, &args).await,
         Command::Show(args) => show::execute(&session, &args).await,
         Command::Lease(args) => lease::execute(&session, &args).await,
+        Command::Extend(args) => extend::execute(&session, &args).await,
         Command::Release(args) => release::execute(&session, &args).await,
         Command::Verify(args) => verify::execute(&session, &args).await,
         Command::Destroy(args) => destroy::execute(&session, &args).await,

@@ -155,7 +155,7 @@ pub fn facts(pairs: &[(&str, Option<String>)]) -> String {
     let mut table = plain_table();
     for (key, value) in pairs {
         if let Some(value) = value {
-            table.add_row([key.to_string(), printable(value)]);
+            table.add_row([printable(key), printable(value)]);
         }
     }
     arrange(&mut table, &[Kind::Name, Kind::Words]);

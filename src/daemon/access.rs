@@ -3,7 +3,7 @@
 //! | role | may |
 //! | --- | --- |
 //! | viewer | see everything: GPUs, profiles, all slices and their owners, all events |
-//! | operator | and create, lease, release, verify, destroy and quarantine any slice, and quarantine a GPU |
+//! | operator | and create, lease, extend, release, verify, destroy and quarantine any slice, and quarantine a GPU |
 //! | admin | and clear a quarantine |
 //!
 //! The caller is who the kernel says connected (SO_PEERCRED of unix(7): the ids at the time of
@@ -22,6 +22,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::{Accounts, HostAccounts};
 pub use gate::{Caller, Gate, Guard, Unread};
 pub use standing::{Peer, Standing};
 
@@ -49,6 +50,7 @@ const fn needed(call: Rpc) -> Role {
         | Rpc::WatchEvents => Role::Viewer,
         Rpc::CreateSlices
         | Rpc::LeaseSlice
+        | Rpc::ExtendLease
         | Rpc::ReleaseSlice
         | Rpc::VerifySlice
         | Rpc::DestroySlice

@@ -1,7 +1,7 @@
 //! The daemon's types as the API shows them.
 
 use super::{
-    core::PAGE,
+    core::{PAGE, boot_now},
     executor::{EffectError, GpuSeen},
     message::OutOfUse,
     snapshot::Snapshot,
@@ -11,10 +11,12 @@ use crate::{
     engine::{
         GpuQuarantine, Phase, Slice, State,
         placement::{Consideration, Placement, Verdict},
+        quota,
     },
     failure::Failure,
     ledger::{AuditEntry, PastLease, PastScrub},
 };
+use std::{collections::BTreeSet, time::Duration};
 use vgpud_config::{ComputeShare, Memory, PciAddress};
 use vgpud_mdev::{InstanceName, MechanismKind, Profile, mechanisms};
 use vgpud_vmm::{
@@ -51,6 +53,14 @@ pub fn slice(slice: &Slice, snapshot: &Snapshot) -> api::Slice {
         node: lease.handover.as_ref().map(|given| node(&given.node)),
         cdi_device: lease.handover.as_ref().map(|given| given.cdi_device.clone()),
         holder: lease.holder.map(|holder| api::Holder { pid: holder.pid }),
+        ends_in_ms: lease.until.map(|until| {
+            let now = boot_now();
+            let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+            if until > now { ms(until.since(now)) } else { -ms(now.since(until)) }
+        }),
+        overdue: lease.overdue.clone(),
+        uid: lease.consumer.uid,
+        gid: lease.consumer.gid,
     });
     api::Slice {
         id: slice.id.to_string(),
@@ -80,6 +90,25 @@ pub fn slice(slice: &Slice, snapshot: &Snapshot) -> api::Slice {
         waiting_since_unix_ms: snapshot.waiting.get(&slice.id).map(|waiting| waiting.since.0),
         reserved_for: slice.reserved_for().map(ToString::to_string),
     }
+}
+
+/// What each owner has who is limited: those with a table in the settings, and all others who have
+/// something under the default.
+#[must_use]
+pub fn quotas(now: &Snapshot) -> Vec<api::QuotaUse> {
+    let uses = quota::uses(&now.state);
+    let settings = &now.settings.quota;
+    let owners: BTreeSet<_> = uses.keys().chain(settings.owner.keys()).collect();
+    let limited = owners.into_iter().map(|owner| (owner, settings.of(owner).quota));
+    let limited = limited.filter(|(_, quota)| !quota.is_none());
+    let told = limited.map(|(owner, quota)| api::QuotaUse {
+        owner: owner.to_string(),
+        slices: uses.get(owner).map_or(0, |found| u32::try_from(found.slices.len()).unwrap_or(u32::MAX)),
+        slices_limit: quota.slices,
+        memory_bytes: uses.get(owner).map_or(0, |found| found.memory),
+        memory_limit_bytes: quota.memory.map(Memory::bytes),
+    });
+    told.collect()
 }
 
 /// One GPU.

@@ -12,6 +12,7 @@ mod commands;
 mod effects;
 mod gpu_quarantine;
 mod host;
+mod limits;
 mod questions;
 mod removal;
 mod scrub;
@@ -19,6 +20,7 @@ mod verify;
 mod waiter;
 
 pub use host::GATHERING;
+pub use limits::boot_now;
 pub use questions::PAGE;
 
 use super::{
@@ -117,6 +119,7 @@ pub struct Core {
     deferred: Vec<Create>,
     holders: BTreeMap<SliceId, (Generation, AbortHandle)>,
     ended_holders: BTreeSet<(SliceId, Generation)>,
+    retries: limits::Retries,
     refresh: host::Refresh,
     snapshot: watch::Sender<Arc<Snapshot>>,
     last_words: watch::Sender<Option<Failure>>,
@@ -190,6 +193,7 @@ impl Core {
             deferred: Vec::new(),
             holders: BTreeMap::new(),
             ended_holders: BTreeSet::new(),
+            retries: limits::Retries::default(),
             refresh: host::Refresh::default(),
             snapshot: publisher,
             last_words: speaker,
@@ -246,7 +250,8 @@ impl Core {
     }
 
     fn tick(&mut self) -> Result<(), ledger::Error> {
-        if self.look_at_deadlines()? == effects::GivenUp::Some {
+        let given_up = self.look_at_deadlines()? == effects::GivenUp::Some;
+        if self.end_overtime()? || given_up {
             self.publish();
         }
         Ok(())
@@ -430,7 +435,11 @@ impl Core {
                 // The client may have gone.
                 self.create(create).inspect_err(|error| drop(progress.send(Err(Failure::from(error)))))
             }
-            Command::Lease { slice, owner, holder, reply } => self.lease(slice, owner, holder, reply),
+            Command::Lease { slice, owner, terms, holder, reply } => {
+                let claim = self.claim(owner, terms);
+                self.lease(slice, claim, holder, reply)
+            }
+            Command::Extend { slice, time, reply } => self.extend(slice, time, reply),
             Command::Release { slice, generation, reply } => self.release(slice, generation, reply),
             Command::Destroy { slice, leased, reply } => self.destroy(slice, leased, reply),
             Command::Verify { slice, level, reply } => {

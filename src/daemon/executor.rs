@@ -6,7 +6,7 @@
 use crate::engine::{Effect, Handover, SliceId, Target};
 use std::{fmt, sync::Arc};
 use tokio::sync::watch;
-use vgpud_config::{PciAddress, Reuse, Settings};
+use vgpud_config::{Consumer, PciAddress, Reuse, Settings};
 use vgpud_kata::cdi::{self, CdiFolder};
 use vgpud_mdev::{
     self as mdev, Gpu, Host, Instance, InstanceName, Memory, ProfileName, ResetOutcome, VfioNodes, inventory,
@@ -262,7 +262,7 @@ impl HostExecutor {
         Ok(Job { task, gpu: target.gpu, name: target.name, node: settings.vfio.node, memory })
     }
 
-    fn hand_over(&self, target: &Target) -> Result<Done, EffectError> {
+    fn hand_over(&self, target: &Target, consumer: Consumer) -> Result<Done, EffectError> {
         let instance = self.find(target)?.ok_or(EffectError::Missing(*target))?;
         isolation::check_group(&self.host, &instance)?;
         let device = target.slice.to_string();
@@ -271,17 +271,23 @@ impl HostExecutor {
         if !cdi.published()?.contains(&device) {
             self.prove_free(&instance.nodes)?;
         }
-        Ok(Done::HandedOver(self.give(&cdi, &device, &instance)?))
+        Ok(Done::HandedOver(self.give(&cdi, &device, &instance, consumer)?))
     }
 
-    fn give(&self, cdi: &CdiFolder, device: &str, instance: &Instance) -> Result<Handover, EffectError> {
+    fn give(
+        &self,
+        cdi: &CdiFolder,
+        device: &str,
+        instance: &Instance,
+        consumer: Consumer,
+    ) -> Result<Handover, EffectError> {
         let node = node::choose(&self.host, &instance.nodes, self.settings().vfio.node)?;
-        node::grant(&self.host, &node, 0, 0)?;
+        node::grant(&self.host, &node, consumer)?;
         let cdi_device = cdi.publish(device, node.path())?;
         Ok(Handover { node: node.path().to_owned(), cdi_device, address: instance.address })
     }
 
-    fn withdraw(&self, target: &Target) -> Result<Done, EffectError> {
+    fn withdraw(&self, target: &Target, consumer: Consumer) -> Result<Done, EffectError> {
         let device = target.slice.to_string();
         let cdi = self.cdi()?;
         let Some(instance) = self.find(target)? else {
@@ -297,7 +303,7 @@ impl HostExecutor {
         // Somebody may have opened it between the proof and the withdrawal of its file.
         match self.prove_free(&instance.nodes) {
             Err(error) if error.is_held() && was_published => {
-                self.give(&cdi, &device, &instance)?;
+                self.give(&cdi, &device, &instance, consumer)?;
                 Err(error)
             }
             result => result.map(|()| Done::Withdrawn),
@@ -356,8 +362,8 @@ impl Executor for HostExecutor {
     fn run(&self, effect: &Effect) -> Result<Done, EffectError> {
         match effect {
             Effect::Create { target, profile } => self.create(target, profile),
-            Effect::HandOver { target, .. } => self.hand_over(target),
-            Effect::Withdraw { target } => self.withdraw(target),
+            Effect::HandOver { target, consumer, .. } => self.hand_over(target, *consumer),
+            Effect::Withdraw { target, consumer } => self.withdraw(target, *consumer),
             Effect::Reset { target } => self.reset(target),
             Effect::Destroy { target } => self.destroy(target),
             Effect::Retire { gpu, mechanism } => self.retire(*gpu, *mechanism),

@@ -6,11 +6,11 @@ use super::{
     worker::Finished,
 };
 use crate::{
-    engine::{Actor, Generation, LeasedSlice, SliceId, UnixMillis, placement},
+    engine::{Actor, Generation, LeasedSlice, SliceId, Terms, UnixMillis, placement},
     failure::Failure,
     ledger::{AuditEntry, HistoryFilter, Intent, PastLease, PastScrub},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use vgpud_config::{Owner, PciAddress, Settings};
 use vgpud_mdev as mdev;
@@ -26,7 +26,14 @@ pub enum Command {
     Lease {
         slice: SliceId,
         owner: Owner,
+        terms: Terms,
         holder: Option<Watched>,
+        reply: Reply<SliceId>,
+    },
+    /// Makes a lease last this long from now on.
+    Extend {
+        slice: SliceId,
+        time: Duration,
         reply: Reply<SliceId>,
     },
     Release {
@@ -103,7 +110,9 @@ pub struct OutOfUse {
 #[derive(Debug)]
 pub struct Create {
     pub request: placement::Request,
+    /// Leases each slice to this owner, on these terms.
     pub owner: Option<Owner>,
+    pub terms: Terms,
     pub mode: Mode,
     /// Never blocks the core: a request makes a few messages a slice.
     pub progress: mpsc::UnboundedSender<Result<Progress, Failure>>,

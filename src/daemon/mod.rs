@@ -28,6 +28,7 @@ pub mod sandbox;
 
 mod access;
 mod admission;
+mod consumer;
 mod convert;
 mod core;
 mod device_command;
@@ -49,6 +50,7 @@ mod worker;
 
 pub use access::{AccessDenied, Unread};
 pub use admission::Full;
+pub use consumer::ConsumerError;
 pub use device_command::DeviceCommand;
 pub use error::StartError;
 pub use holder::HolderError;

@@ -5,7 +5,10 @@ use crate::{
     engine::{Generation, SliceId, SliceIdError, UnixMillis, placement},
     ledger::{HistoryFilter, HistoryPosition},
 };
-use vgpud_config::{ComputeShare, Memory, NameError, PciAddress, PciNameError};
+use std::time::Duration;
+use vgpud_config::{
+    ComputeShare, ConsumerName, ConsumerNameError, Memory, NameError, PciAddress, PciNameError,
+};
 use vgpud_vmm::preflight::{Level, NoLevel};
 
 /// More slices than any host has.
@@ -25,6 +28,10 @@ pub enum RequestError {
     Name(#[from] NameError),
     #[error(transparent)]
     Level(#[from] NoLevel),
+    #[error(transparent)]
+    Consumer(#[from] ConsumerNameError),
+    #[error("A lease of no time at all cannot be; give at least a millisecond")]
+    Time,
     #[error("The request names no size; give a profile, or memory, or compute")]
     Nothing,
     #[error("The request names a profile and a size; give one of them")]
@@ -59,6 +66,19 @@ fn want(request: &api::Request) -> Result<Option<placement::Want>, RequestError>
 fn share(hundredths: u32) -> Result<ComputeShare, RequestError> {
     let text = format!("{}.{:02}%", hundredths / 100, hundredths % 100);
     text.parse().map_err(|_| RequestError::Compute(hundredths))
+}
+
+/// How long a lease is to last.
+pub fn time(milliseconds: Option<u64>) -> Result<Option<Duration>, RequestError> {
+    match milliseconds {
+        Some(0) => Err(RequestError::Time),
+        other => Ok(other.map(Duration::from_millis)),
+    }
+}
+
+/// Who is to open the node; none where the request leaves it to the settings.
+pub fn consumer(name: Option<&String>) -> Result<Option<ConsumerName>, RequestError> {
+    Ok(name.map(|name| name.parse()).transpose()?)
 }
 
 /// How deep to check; the default where nothing is said.

@@ -21,8 +21,8 @@
 //! # What is not behind a wall
 //!
 //! Unix sockets of other services that are files: the host's user database may be behind one
-//! (sssd, nscd), and no Landlock below ABI 9 tells them apart. Reading `/etc`. Modes of files that
-//! root owns. Where the kernel has no Landlock, files: [`Sandbox`] says so wherever it is shown.
+//! (sssd, nscd), and no Landlock below ABI 9 tells them apart. Reading `/etc`. Owners and
+//! modes of files: neither Landlock nor seccomp tells a node, which is given to its consumer, from them. Where the kernel has no Landlock, files: [`Sandbox`] says so wherever it is shown.
 
 mod calls;
 mod capabilities;

@@ -4,7 +4,7 @@
 use super::{
     access::{Caller, Guard, Peer},
     admission::Line,
-    convert,
+    consumer, convert,
     core::Handle,
     holder::{HolderError, Watched},
     message::{Command, Create, Message, Mode, Progress, Question, Reply},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{self, Rpc, vgpud_server::Vgpud},
-    engine::{Actor, Generation, LeasedSlice, Phase, Rejected, SliceId, placement},
+    engine::{Actor, Generation, LeasedSlice, Phase, Rejected, SliceId, Terms, placement},
     failure::Failure,
     ledger::AuditEntry,
 };
@@ -114,6 +114,15 @@ impl Service {
         Ok(convert::slice(slice, &now))
     }
 
+    /// The terms that a request asks for, with the settings' consumer where it names none.
+    async fn terms(&self, user: Option<&String>, time_ms: Option<u64>) -> Result<Terms, Status> {
+        let named = request::consumer(user).map_err(|error| refuse(&error))?;
+        let time = request::time(time_ms).map_err(|error| refuse(&error))?;
+        let named = named.unwrap_or_else(|| self.now().settings.vfio.consumer());
+        let consumer = consumer::resolve(named).await.map_err(|error| Failure::from(&error))?;
+        Ok(Terms { consumer, time })
+    }
+
     fn holder(&self, holder: Option<&api::Holder>) -> Result<Option<Watched>, HolderError> {
         holder.map(|holder| Watched::open(&self.host, holder.pid)).transpose()
     }
@@ -138,6 +147,7 @@ impl Vgpud for Service {
             denied_calls: Some(self.guard.denied()),
             quarantined_gpus: convert::quarantined_gpus(&now.state),
             sandbox: Some(self.sandbox.clone()),
+            quotas: convert::quotas(&now),
         }))
     }
 
@@ -176,10 +186,11 @@ impl Vgpud for Service {
         let request = placement::Request::try_from(&asked).map_err(|error| refuse(&error))?;
         let owner = asked.owner.as_deref().map(str::parse::<Owner>).transpose();
         let owner = owner.map_err(|error| refuse(&error.into()))?;
+        let terms = self.terms(asked.user.as_ref(), asked.time_ms).await?;
         let mode = if asked.dry_run { Mode::DryRun } else { Mode::Run };
         self.fresh().await;
         let (progress, steps) = mpsc::unbounded_channel();
-        let create = Create { request, owner, mode, progress };
+        let create = Create { request, owner, terms, mode, progress };
         if self.core.sender.send(Message::Command(Command::Create(create))).is_err() {
             return Err(self.why_stopped().await.into());
         }
@@ -217,7 +228,17 @@ impl Vgpud for Service {
         let slice = request::slice(&request.id).map_err(|error| refuse(&error))?;
         let owner: Owner = request.owner.parse().map_err(|error| refuse(&RequestError::Name(error)))?;
         let holder = self.holder(request.holder.as_ref()).map_err(|error| Failure::from(&error))?;
-        self.ask(|reply| Command::Lease { slice, owner, holder, reply }).await?;
+        let terms = self.terms(request.user.as_ref(), request.time_ms).await?;
+        self.ask(|reply| Command::Lease { slice, owner, terms, holder, reply }).await?;
+        self.slice_now(slice).map(Response::new)
+    }
+
+    async fn extend_lease(&self, request: Request<api::ExtendLeaseRequest>) -> Answer<api::Slice> {
+        let request = request.into_inner();
+        let slice = request::slice(&request.id).map_err(|error| refuse(&error))?;
+        let time = request::time(Some(request.time_ms)).map_err(|error| refuse(&error))?;
+        let time = time.unwrap_or_default();
+        self.ask(|reply| Command::Extend { slice, time, reply }).await?;
         self.slice_now(slice).map(Response::new)
     }
 

@@ -6,6 +6,7 @@ mod history;
 mod kill_points;
 mod ledger_fails;
 mod life;
+mod limits;
 mod quarantine;
 mod removal;
 mod reuse;

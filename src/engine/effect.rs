@@ -3,7 +3,7 @@
 use super::{Generation, Slice, SliceId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use vgpud_config::{PciAddress, ProfileName};
+use vgpud_config::{Consumer, PciAddress, ProfileName};
 use vgpud_mdev::{InstanceName, MechanismKind};
 
 /// One change of the host. Each is journalled before it runs, and does nothing where it was
@@ -14,9 +14,18 @@ pub enum Effect {
     /// Makes the instance exist, clean and ready for VFIO.
     Create { target: Target, profile: ProfileName },
     /// Checks isolation, gives the node to its consumer and publishes the CDI file.
-    HandOver { target: Target, generation: Generation },
-    /// Proves that nobody holds the device, and takes node and CDI file back.
-    Withdraw { target: Target },
+    HandOver {
+        target: Target,
+        generation: Generation,
+        #[serde(default)]
+        consumer: Consumer,
+    },
+    /// Proves that nobody holds the device, and takes node and CDI file back from the consumer.
+    Withdraw {
+        target: Target,
+        #[serde(default)]
+        consumer: Consumer,
+    },
     /// Resets the device between two owners.
     Reset { target: Target },
     /// Makes the instance unusable again, after the proof that nobody holds it.
@@ -59,7 +68,7 @@ impl Effect {
         match self {
             Self::Create { target, .. }
             | Self::HandOver { target, .. }
-            | Self::Withdraw { target }
+            | Self::Withdraw { target, .. }
             | Self::Reset { target }
             | Self::Destroy { target } => Some(target.slice),
             Self::Unpublish { slice } => Some(*slice),
@@ -73,7 +82,7 @@ impl Effect {
         match self {
             Self::Create { target, .. }
             | Self::HandOver { target, .. }
-            | Self::Withdraw { target }
+            | Self::Withdraw { target, .. }
             | Self::Reset { target }
             | Self::Destroy { target } => Some(target.gpu),
             Self::Retire { gpu, .. } => Some(*gpu),
@@ -106,7 +115,7 @@ impl fmt::Display for Effect {
         match self {
             Self::Create { target, profile } => write!(f, "create {profile} for {target}"),
             Self::HandOver { target, .. } => write!(f, "hand over {target}"),
-            Self::Withdraw { target } => write!(f, "take back {target}"),
+            Self::Withdraw { target, .. } => write!(f, "take back {target}"),
             Self::Reset { target } => write!(f, "reset {target}"),
             Self::Destroy { target } => write!(f, "destroy {target}"),
             Self::Unpublish { slice } => write!(f, "remove the CDI file of {slice}"),

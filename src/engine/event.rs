@@ -1,7 +1,10 @@
 //! What can happen.
 
-use super::{Actor, Generation, GpuQuarantine, GpuShown, Handover, Holder, Origin, SliceId, UnixMillis};
-use vgpud_config::{ComputeShare, Memory, Owner, PciAddress, ProfileName};
+use super::{
+    Actor, BootMillis, Claim, Generation, GpuQuarantine, GpuShown, Handover, Holder, Moment, Origin, SliceId,
+};
+use serde::{Deserialize, Serialize};
+use vgpud_config::{ComputeShare, Memory, PciAddress, ProfileName};
 use vgpud_mdev::{InstanceName, MechanismKind};
 
 /// Something that was asked, that an effect came to, or that the host showed.
@@ -10,8 +13,9 @@ pub enum Event {
     // Asked
     Plan {
         slices: Vec<PlannedSlice>,
-        owner: Option<Owner>,
-        at: UnixMillis,
+        /// Leases them as soon as all are ready.
+        claim: Option<Claim>,
+        at: Moment,
     },
     /// The next step of a planned slice.
     Begin {
@@ -19,9 +23,15 @@ pub enum Event {
     },
     Lease {
         slice: SliceId,
-        owner: Owner,
+        claim: Claim,
         holder: Option<Holder>,
-        at: UnixMillis,
+        at: Moment,
+    },
+    /// Puts the end of a lease off. `message` says it for people: the engine has no clock.
+    Extend {
+        slice: SliceId,
+        until: BootMillis,
+        message: String,
     },
     /// `generation` refuses where the lease is a later one already.
     Release {
@@ -59,7 +69,7 @@ pub enum Event {
     // Effects came to an end
     Created {
         slice: SliceId,
-        at: UnixMillis,
+        at: Moment,
     },
     CreateFailed {
         slice: SliceId,
@@ -184,10 +194,12 @@ pub struct PlannedSlice {
 }
 
 /// Why a lease ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ReleaseCause {
     Asked,
     HolderEnded,
+    TimeIsUp,
 }
 
 /// What to do with a slice that is leased.

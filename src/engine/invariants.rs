@@ -116,6 +116,16 @@ pub fn after_step(before: &State, after: &State, may_leave: MayLeave) -> Vec<Str
         if new_lease && was.phase.lease().is_some() {
             broken.push(format!("{id} was leased twice"));
         }
+        if let (false, Some(was), Some(now)) = (new_lease, was.phase.lease(), now.phase.lease())
+            && (was.consumer, was.until.is_none()) != (now.consumer, now.until.is_none())
+        {
+            broken.push(format!("the lease of {id} changed its consumer, or came to a limit or lost it"));
+        }
+        if let (false, Some(was), Some(now)) = (new_lease, was.phase.lease(), now.phase.lease())
+            && now.until < was.until
+        {
+            broken.push(format!("the lease of {id} was cut short"));
+        }
         if was.phase.lease().is_none() && now.phase.lease().is_some() && !new_lease {
             broken.push(format!("{id} is leased without a lease of its own"));
         }

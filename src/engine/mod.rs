@@ -16,6 +16,7 @@
 //! | Ready | `Lease`, or all slices of a request with an owner are ready | Leased, not handed over | HandOver |
 //! | Leased, not handed over | `HandedOver` | Leased | |
 //! | Leased, not handed over | `HandOverFailed` | Releasing | Withdraw |
+//! | Leased | `Extend` | Leased, ends later | |
 //! | Leased | `Release`, `Destroy` with release | Releasing | Withdraw |
 //! | Releasing | `Withdrawn` | Scrubbing | Reset |
 //! | Releasing | `StillHeld` | Leased; Quarantined where it was never handed over | (Unpublish) |
@@ -43,6 +44,7 @@
 
 pub mod invariants;
 pub mod placement;
+pub mod quota;
 pub mod reconcile;
 
 mod effect;
@@ -50,22 +52,26 @@ mod event;
 mod gpu_quarantine;
 mod host_shows;
 mod id;
+mod moment;
 mod note;
 mod outcome;
 mod rejected;
 mod slice;
 mod state;
 mod step;
+mod terms;
 
 pub use effect::{Effect, Target};
 pub use event::{Event, LeasedSlice, PlannedSlice, Ran, ReleaseCause, Shown};
 pub use gpu_quarantine::{Actor, GpuQuarantine, GpuQuarantineCause, GpuShown};
 pub use id::{Generation, RequestId, SliceId, SliceIdError, UnixMillis};
+pub use moment::{BootMillis, Moment};
 pub use note::{Note, NoteKind};
 pub use rejected::Rejected;
 pub use slice::{Fate, Handover, Holder, Lease, Phase, Quarantine, QuarantineCause, Slice, Tie};
 pub use state::{Cut, Origin, Retiring, State};
 pub use step::{Transition, step};
+pub use terms::{Claim, Terms};
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,8 @@ kinds! {
     LeaseStarted = "lease-started",
     HandedOver = "handed-over",
     HandOverFailed = "hand-over-failed",
+    LeaseExtended = "lease-extended",
+    LeaseOverdue = "lease-overdue",
     LeaseReleasing = "lease-releasing",
     ReleaseRefused = "release-refused",
     LeaseEnded = "lease-ended",

@@ -1,8 +1,8 @@
 //! What follows from the end of an effect.
 
 use super::{
-    Effect, Fate, Handover, Note, NoteKind, Phase, QuarantineCause, Ran, Rejected, Retiring, SliceId,
-    Transition, UnixMillis,
+    Effect, Fate, Handover, Moment, Note, NoteKind, Phase, QuarantineCause, Ran, Rejected, ReleaseCause,
+    Retiring, SliceId, Transition,
 };
 use vgpud_config::PciAddress;
 use vgpud_mdev::InstanceName;
@@ -18,7 +18,7 @@ impl Transition {
     }
 
     /// A slice came into being; `at` is when its lease starts, where it is created with one.
-    pub(super) fn created(&mut self, id: SliceId, at: UnixMillis) -> Result<(), Rejected> {
+    pub(super) fn created(&mut self, id: SliceId, at: Moment) -> Result<(), Rejected> {
         self.waits_for(id, |phase| *phase == Phase::Creating)?;
         let slice = self.get(id)?;
         if slice.fate == Fate::Destroy {
@@ -28,11 +28,12 @@ impl Transition {
         }
         let message = format!("{id} is ready: {} on {}", slice.profile, slice.gpu);
         self.enter(id, Phase::Ready, NoteKind::SliceReady, message)?;
-        self.settle(id, at)
+        self.settle(id, Some(at))
     }
 
-    /// Unties the slices of a request when all are ready, or leases them first where that was asked.
-    fn settle(&mut self, id: SliceId, at: UnixMillis) -> Result<(), Rejected> {
+    /// Unties the slices of a request when all are ready, or leases them first where that was asked; the
+    /// last to become ready says when.
+    fn settle(&mut self, id: SliceId, ready: Option<Moment>) -> Result<(), Rejected> {
         let Some(tie) = self.get(id)?.tie.clone() else { return Ok(()) };
         let members: Vec<_> = self
             .state
@@ -44,10 +45,10 @@ impl Transition {
         if !members.iter().all(|(_, at_rest, _)| *at_rest) {
             return Ok(());
         }
-        match &tie.owner {
-            Some(owner) if members.iter().any(|(.., ready)| *ready) => {
+        match (&tie.owner, ready) {
+            (Some(owner), Some(at)) => {
                 for (member, ..) in members.iter().filter(|(.., ready)| *ready) {
-                    self.start_lease(*member, owner.clone(), None, at)?;
+                    self.start_lease(*member, owner.clone(), tie.terms, None, at)?;
                 }
             }
             _ => {
@@ -86,13 +87,12 @@ impl Transition {
         let Some(mut lease) = slice.phase.lease().cloned() else { return Ok(()) };
         let message = format!("{id} is handed over to {} as {}", lease.owner, handover.node.display());
         lease.handover = Some(handover);
-        let since = lease.since;
         let fate = slice.fate.clone();
         self.enter(id, Phase::Leased { lease }, NoteKind::HandedOver, message)?;
         if fate == Fate::Destroy {
-            return self.start_releasing(id, "its request was given up");
+            return self.start_releasing(id, ReleaseCause::Asked, "its request was given up");
         }
-        self.settle(id, since)
+        self.settle(id, None)
     }
 
     pub(super) fn hand_over_failed(&mut self, id: SliceId, why: &str) -> Result<(), Rejected> {
@@ -104,7 +104,7 @@ impl Transition {
         }
         self.notes.push(note);
         self.abandon(id, why)?;
-        self.start_releasing(id, "it could not be handed over")
+        self.start_releasing(id, ReleaseCause::Asked, "it could not be handed over")
     }
 
     pub(super) fn withdrawn(&mut self, id: SliceId) -> Result<(), Rejected> {
@@ -116,14 +116,11 @@ impl Transition {
 
     pub(super) fn still_held(&mut self, id: SliceId, why: &str) -> Result<(), Rejected> {
         self.waits_for(id, |phase| matches!(phase, Phase::Releasing { .. }))?;
-        let slice = self.get(id)?;
-        let Some(lease) = slice.phase.lease().cloned() else { return Ok(()) };
+        let Some(lease) = self.get(id)?.phase.lease().cloned() else { return Ok(()) };
         if lease.handover.is_none() {
             return self.quarantine(id, QuarantineCause::HeldWithoutLease, why);
         }
-        slice.fate = Fate::Keep;
-        let message = format!("{id} stays leased: {why}");
-        self.enter(id, Phase::Leased { lease }, NoteKind::ReleaseRefused, message)
+        self.stays_leased(id, lease, why)
     }
 
     pub(super) fn withdraw_failed(&mut self, id: SliceId, why: &str) -> Result<(), Rejected> {

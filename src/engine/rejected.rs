@@ -1,6 +1,6 @@
 //! Why an event cannot be applied.
 
-use super::{Generation, SliceId};
+use super::{Generation, SliceId, quota::OverQuota};
 use vgpud_config::{Owner, PciAddress, ProfileName};
 use vgpud_mdev::MechanismKind;
 
@@ -51,6 +51,12 @@ pub enum Rejected {
     Full { gpu: PciAddress, profile: ProfileName, capacity: u32 },
     #[error("An instance of that name belongs to another slice of GPU {0} already")]
     NameTaken(PciAddress),
+    #[error(transparent)]
+    Quota(#[from] OverQuota),
+    #[error("The lease of {0} has no limit of time; it lasts until it is released")]
+    NoEnd(SliceId),
+    #[error("The lease of {0} lasts longer already; give more time, or end it with `vgpuctl release {0}`")]
+    EndsLater(SliceId),
     /// An effect's outcome that the slice does not wait for.
     #[error("Slice {slice} is {phase} and waits for no such outcome")]
     Unexpected { slice: SliceId, phase: &'static str },

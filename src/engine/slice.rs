@@ -1,9 +1,9 @@
 //! One slice and where it stands.
 
-use super::{Actor, Generation, RequestId, SliceId, UnixMillis};
+use super::{Actor, BootMillis, Generation, ReleaseCause, RequestId, SliceId, Terms, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
-use vgpud_config::{ComputeShare, Memory, Owner, PciAddress, ProfileName};
+use vgpud_config::{ComputeShare, Consumer, Memory, Owner, PciAddress, ProfileName};
 use vgpud_mdev::{InstanceName, MechanismKind};
 
 /// One slice, from its plan until it is gone.
@@ -51,6 +51,18 @@ pub struct Lease {
     pub holder: Option<Holder>,
     /// None until the handover was confirmed.
     pub handover: Option<Handover>,
+    /// Who may open its node.
+    #[serde(default)]
+    pub consumer: Consumer,
+    /// When its time is up; none where it has no limit.
+    #[serde(default)]
+    pub until: Option<BootMillis>,
+    /// Why it was last to end.
+    #[serde(default)]
+    pub ending: Option<ReleaseCause>,
+    /// Its time is up and it has not ended: who holds the device, in a sentence.
+    #[serde(default)]
+    pub overdue: Option<String>,
 }
 
 /// A process, told from a later one of the same number by when it started.
@@ -93,6 +105,9 @@ pub struct Tie {
     pub request: RequestId,
     /// Leases each slice to this owner as soon as all are ready.
     pub owner: Option<Owner>,
+    /// And on these terms.
+    #[serde(default)]
+    pub terms: Terms,
 }
 
 /// Why a slice is kept out of use.

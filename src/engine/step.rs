@@ -1,9 +1,9 @@
 //! One step of the state machine, and the part of it that people ask for.
 
 use super::{
-    Actor, Cut, Effect, Event, Fate, Generation, Holder, Lease, LeasedSlice, Note, NoteKind, Phase,
-    PlannedSlice, Quarantine, QuarantineCause, Rejected, ReleaseCause, RequestId, Retiring, Slice, SliceId,
-    State, Target, Tie, UnixMillis, invariants,
+    Actor, Claim, Cut, Effect, Event, Fate, Generation, Holder, Lease, LeasedSlice, Moment, Note, NoteKind,
+    Phase, PlannedSlice, Quarantine, QuarantineCause, Rejected, ReleaseCause, RequestId, Retiring, Slice,
+    SliceId, State, Target, Terms, Tie, invariants, quota,
 };
 use std::collections::BTreeMap;
 use vgpud_config::{MechanismKind, Owner, PciAddress};
@@ -35,9 +35,10 @@ pub fn step(state: &State, event: Event) -> Result<Transition, Rejected> {
 impl Transition {
     fn apply(&mut self, event: Event) -> Result<(), Rejected> {
         match event {
-            Event::Plan { slices, owner, at } => self.plan(slices, owner.as_ref(), at),
+            Event::Plan { slices, claim, at } => self.plan(slices, claim.as_ref(), at),
             Event::Begin { slice } => self.begin(slice),
-            Event::Lease { slice, owner, holder, at } => self.lease(slice, owner, holder, at),
+            Event::Lease { slice, claim, holder, at } => self.lease(slice, &claim, holder, at),
+            Event::Extend { slice, until, message } => self.extend(slice, until, &message),
             Event::Release { slice, generation, cause } => self.release(slice, generation, cause),
             Event::Destroy { slice, leased } => self.destroy(slice, leased),
             Event::Clear { slice, shown } => self.clear(slice, shown),
@@ -114,9 +115,9 @@ impl Transition {
         match &slice.phase {
             Phase::Creating => Some(Effect::Create { target, profile: slice.profile.clone() }),
             Phase::Leased { lease } if lease.handover.is_none() => {
-                Some(Effect::HandOver { target, generation: slice.generation })
+                Some(Effect::HandOver { target, generation: slice.generation, consumer: lease.consumer })
             }
-            Phase::Releasing { .. } => Some(Effect::Withdraw { target }),
+            Phase::Releasing { lease } => Some(Effect::Withdraw { target, consumer: lease.consumer }),
             Phase::Scrubbing => Some(Effect::Reset { target }),
             Phase::Destroying => Some(Effect::Destroy { target }),
             Phase::Planned | Phase::Ready | Phase::Leased { .. } | Phase::Quarantined { .. } => None,
@@ -220,7 +221,7 @@ impl Transition {
                     let handing_over = lease.handover.is_none();
                     slice.fate = Fate::Destroy;
                     if !handing_over {
-                        self.start_releasing(id, "its request was given up")?;
+                        self.start_releasing(id, ReleaseCause::Asked, "its request was given up")?;
                     }
                 }
                 Phase::Creating | Phase::Releasing { .. } | Phase::Scrubbing => slice.fate = Fate::Destroy,
@@ -230,12 +231,23 @@ impl Transition {
         Ok(())
     }
 
-    pub(super) fn start_releasing(&mut self, id: SliceId, why: &str) -> Result<(), Rejected> {
+    pub(super) fn start_releasing(
+        &mut self,
+        id: SliceId,
+        cause: ReleaseCause,
+        why: &str,
+    ) -> Result<(), Rejected> {
         let slice = self.get(id)?;
         let Phase::Leased { lease } = &slice.phase else {
             return Err(Rejected::NotLeased { slice: id, phase: slice.phase.word() });
         };
-        let lease = lease.clone();
+        let again = cause == ReleaseCause::TimeIsUp && lease.overdue.is_some();
+        let lease = Lease { ending: Some(cause), ..lease.clone() };
+        if again {
+            // Told already.
+            slice.phase = Phase::Releasing { lease };
+            return self.run_pending(id);
+        }
         let message = format!("{id} is being taken back from {}: {why}", lease.owner);
         self.enter(id, Phase::Releasing { lease }, NoteKind::LeaseReleasing, message)?;
         self.run_pending(id)
@@ -244,9 +256,15 @@ impl Transition {
     fn plan(
         &mut self,
         planned: Vec<PlannedSlice>,
-        owner: Option<&Owner>,
-        at: UnixMillis,
+        claim: Option<&Claim>,
+        at: Moment,
     ) -> Result<(), Rejected> {
+        if let Some(claim) = claim {
+            let sizes: Vec<_> = planned.iter().map(|plan| plan.memory).collect();
+            quota::check(&self.state, &claim.owner, &claim.allowance, &sizes)?;
+        }
+        let owner = claim.map(|claim| claim.owner.clone());
+        let terms = claim.map(|claim| claim.terms).unwrap_or_default();
         let request = RequestId(self.state.last_id.saturating_add(1));
         for plan in planned {
             self.reserve(&plan)?;
@@ -262,10 +280,10 @@ impl Transition {
                 compute: plan.compute,
                 phase: Phase::Planned,
                 fate: Fate::Keep,
-                tie: Some(Tie { request, owner: owner.cloned() }),
+                tie: Some(Tie { request, owner: owner.clone(), terms }),
                 generation: Generation::default(),
                 data_of: None,
-                created: at,
+                created: at.wall,
             };
             let message = format!("{id} is planned: {} on {}", slice.profile, slice.gpu);
             self.notes.push(Note::slice(NoteKind::SlicePlanned, &slice, message));
@@ -317,19 +335,20 @@ impl Transition {
     fn lease(
         &mut self,
         id: SliceId,
-        owner: Owner,
+        claim: &Claim,
         holder: Option<Holder>,
-        at: UnixMillis,
+        at: Moment,
     ) -> Result<(), Rejected> {
         let slice = self.get(id)?;
-        if let Some(reserved) = slice.reserved_for().filter(|reserved| **reserved != owner) {
+        if let Some(reserved) = slice.reserved_for().filter(|reserved| **reserved != claim.owner) {
             return Err(Rejected::Reserved { slice: id, owner: reserved.clone() });
         }
         match &slice.phase {
             Phase::Ready if slice.tie.is_none() => {
-                let gpu = slice.gpu;
+                let (gpu, memory) = (slice.gpu, slice.memory);
                 self.state.usable(gpu)?;
-                self.start_lease(id, owner, holder, at)
+                quota::check(&self.state, &claim.owner, &claim.allowance, &[memory])?;
+                self.start_lease(id, claim.owner.clone(), claim.terms, holder, at)
             }
             Phase::Leased { lease } | Phase::Releasing { lease } => {
                 Err(Rejected::Leased { slice: id, owner: lease.owner.clone() })
@@ -348,14 +367,26 @@ impl Transition {
         &mut self,
         id: SliceId,
         owner: Owner,
+        terms: Terms,
         holder: Option<Holder>,
-        at: UnixMillis,
+        at: Moment,
     ) -> Result<(), Rejected> {
         let slice = self.get(id)?;
         slice.generation = slice.generation.next();
         slice.data_of = Some(owner.clone());
-        let message = format!("{id} is leased to {owner} (lease {})", slice.generation);
-        let lease = Lease { owner, since: at, holder, handover: None };
+        let time =
+            terms.time.map_or_else(String::new, |time| format!(" for {}", humantime::format_duration(time)));
+        let message = format!("{id} is leased to {owner}{time} (lease {})", slice.generation);
+        let lease = Lease {
+            owner,
+            since: at.wall,
+            holder,
+            handover: None,
+            consumer: terms.consumer,
+            until: terms.time.map(|time| at.boot.after(time)),
+            ending: None,
+            overdue: None,
+        };
         self.enter(id, Phase::Leased { lease }, NoteKind::LeaseStarted, message)?;
         self.run_pending(id)
     }
@@ -377,9 +408,11 @@ impl Transition {
             }
             Phase::Leased { lease } if lease.handover.is_some() => self.start_releasing(
                 id,
+                cause,
                 match cause {
                     ReleaseCause::Asked => "its release was asked for",
                     ReleaseCause::HolderEnded => "its holder has ended",
+                    ReleaseCause::TimeIsUp => "its time is up",
                 },
             ),
             Phase::Leased { .. } => Err(Rejected::Busy { slice: id, phase: "being handed over" }),
@@ -408,7 +441,7 @@ impl Transition {
             }
             (Phase::Leased { .. }, LeasedSlice::Release) => {
                 slice.fate = Fate::Destroy;
-                self.start_releasing(id, "it is to be destroyed")
+                self.start_releasing(id, ReleaseCause::Asked, "it is to be destroyed")
             }
             (Phase::Releasing { .. }, LeasedSlice::Release)
             | (Phase::Creating | Phase::Scrubbing | Phase::Destroying, _) => {

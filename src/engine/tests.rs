@@ -37,7 +37,8 @@ pub(super) fn handover() -> Handover {
 
 pub(super) fn quarantine_gpu(bus: u8) -> Event {
     let (cause, evidence) = (GpuQuarantineCause::Operator, "fan broken".to_owned());
-    let why = GpuQuarantine { cause, evidence, since: AT, by: Actor::User("User alice (1000)".to_owned()) };
+    let why =
+        GpuQuarantine { cause, evidence, since: AT.wall, by: Actor::User("User alice (1000)".to_owned()) };
     Event::QuarantineGpu { gpu: gpu(bus), why }
 }
 
@@ -45,7 +46,7 @@ pub(super) fn clear_gpu(bus: u8) -> Event {
     Event::ClearGpu { gpu: gpu(bus), shown: GpuShown::There, by: Actor::Vgpud }
 }
 
-pub(super) const AT: UnixMillis = UnixMillis(1_000);
+pub(super) const AT: Moment = Moment { wall: UnixMillis(1_000), boot: BootMillis(500) };
 
 /// A state driven by events, with the effects of the last one.
 pub(super) struct Driven {
@@ -67,7 +68,8 @@ impl Driven {
 
     pub fn plan(count: u16, owner: Option<Owner>) -> Self {
         let mut driven = Self::new();
-        driven.on(Event::Plan { slices: (0..count).map(|i| planned(1, i)).collect(), owner, at: AT });
+        let slices = (0..count).map(|i| planned(1, i)).collect();
+        driven.on(Event::Plan { slices, claim: owner.map(Claim::new), at: AT });
         for number in 1..=u64::from(count) {
             driven.on(Event::Begin { slice: SliceId::new(number) });
         }
@@ -84,7 +86,7 @@ impl Driven {
 
     pub fn leased() -> Self {
         let mut driven = Self::ready(1);
-        driven.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+        driven.on(Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT });
         driven.on(Event::HandedOver { slice: S1, handover: handover() });
         driven
     }
@@ -108,7 +110,7 @@ fn a_whole_life() {
     assert_eq!((life.phase(1), &life.effects[..]), ("creating", &["create"][..]));
     life.on(Event::Created { slice: S1, at: AT });
     assert_eq!((life.phase(1), life.effects.len()), ("ready", 0));
-    life.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    life.on(Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT });
     assert_eq!((life.phase(1), &life.effects[..]), ("leased", &["hand-over"][..]));
     life.on(Event::HandedOver { slice: S1, handover: handover() });
     assert!(life.state.slices[&S1].at_rest());
@@ -129,7 +131,7 @@ fn a_whole_life() {
 #[test]
 fn a_slice_has_one_lease() {
     let leased = Driven::leased();
-    let again = leased.refuse(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    let again = leased.refuse(Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT });
     assert_eq!(again, Rejected::Leased { slice: S1, owner: owner() });
     let destroy = leased.refuse(Event::Destroy { slice: S1, leased: LeasedSlice::Refuse });
     assert_eq!(destroy, Rejected::Leased { slice: S1, owner: owner() });
@@ -139,7 +141,7 @@ fn a_slice_has_one_lease() {
 fn a_release_of_an_earlier_lease_is_refused() {
     let mut leased = Driven::leased();
     leased.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1, evidence: None });
-    leased.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    leased.on(Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT });
     leased.on(Event::HandedOver { slice: S1, handover: handover() });
     let stale = Event::Release { slice: S1, generation: Some(Generation(1)), cause: ReleaseCause::Asked };
     let (asked, current) = (Generation(1), Generation(2));
@@ -171,12 +173,13 @@ fn kept() -> Event {
 
 #[test]
 fn what_may_hold_an_owners_data_is_leased_to_that_owner_alone() {
-    let other = || Event::Lease { slice: S1, owner: "pod-b".parse().unwrap(), holder: None, at: AT };
+    let other =
+        || Event::Lease { slice: S1, claim: Claim::new("pod-b".parse().unwrap()), holder: None, at: AT };
     let mut slice = Driven::leased();
     slice.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(kept());
     assert_eq!((slice.phase(1), slice.effects.len()), ("ready", 0));
     assert_eq!(slice.refuse(other()), Rejected::Reserved { slice: S1, owner: owner() });
-    slice.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    slice.on(Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT });
     slice.on(Event::HandedOver { slice: S1, handover: handover() });
     slice.on(RELEASE).on(Event::Withdrawn { slice: S1 }).on(Event::Scrubbed { slice: S1, evidence: None });
     slice.on(other());
@@ -202,7 +205,7 @@ fn a_slice_that_is_to_be_destroyed_is_kept_for_nobody() {
 #[test]
 fn a_failed_handover_is_taken_back_and_scrubbed() {
     let mut ready = Driven::ready(1);
-    ready.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    ready.on(Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT });
     ready.on(Event::HandOverFailed { slice: S1, why: "a stranger in the group".into() });
     assert_eq!((ready.phase(1), &ready.effects[..]), ("releasing", &["withdraw"][..]));
     ready.on(Event::StillHeld { slice: S1, why: "held by qemu (pid 9)".into() });
@@ -214,7 +217,7 @@ fn one_failure_takes_the_whole_request_apart() {
     let mut request = Driven::plan(3, None);
     request.on(Event::Created { slice: S1, at: AT });
     assert_eq!(
-        request.refuse(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT }),
+        request.refuse(Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT }),
         Rejected::Busy { slice: S1, phase: "being created with others" }
     );
     request.on(Event::CreateFailed { slice: S2, why: "no room".into(), ran: Ran::Begun });
@@ -307,7 +310,7 @@ fn a_cleared_slice_whose_instance_is_gone_is_created_again() {
 fn a_gpu_that_somebody_else_cut_is_never_put_back() {
     let mut found = Driven::new();
     let slice = PlannedSlice { origin: Origin::Found, ..planned(1, 0) };
-    found.on(Event::Plan { slices: vec![slice], owner: None, at: AT });
+    found.on(Event::Plan { slices: vec![slice], claim: None, at: AT });
     found.on(Event::Begin { slice: S1 }).on(Event::Created { slice: S1, at: AT });
     found.on(Event::Destroy { slice: S1, leased: LeasedSlice::Refuse });
     found.on(Event::Destroyed { slice: S1 });
@@ -331,7 +334,7 @@ fn a_restart_of_the_host_closes_leases_and_creates_again() {
 #[test]
 fn instances_have_one_slice_and_gpus_a_capacity() {
     let ready = Driven::ready(4);
-    let plan = |slice| Event::Plan { slices: vec![slice], owner: None, at: AT };
+    let plan = |slice| Event::Plan { slices: vec![slice], claim: None, at: AT };
     assert_eq!(ready.refuse(plan(planned(1, 0))), Rejected::NameTaken(gpu(1)));
     assert!(matches!(ready.refuse(plan(planned(1, 4))), Rejected::Full { capacity: 4, .. }));
     let other = PlannedSlice { mechanism: MechanismKind::Mdev, ..planned(1, 5) };
@@ -341,7 +344,7 @@ fn instances_have_one_slice_and_gpus_a_capacity() {
 #[test]
 fn a_handover_that_came_late_leaves_no_cdi_file() {
     let mut late = Driven::ready(1);
-    late.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    late.on(Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT });
     late.on(Event::Overdue { slice: S1, waiting_for: "hand over s1".into() });
     late.on(Event::LateResult { slice: S1, result: "hand over s1 is done".into() });
     assert_eq!((late.phase(1), &late.effects[..]), ("quarantined", &["unpublish"][..]));

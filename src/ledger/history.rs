@@ -51,8 +51,12 @@ pub struct Ended {
 /// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedHow {
-    /// Taken back, after the proof that nobody held the device.
+    /// Taken back as somebody asked, after the proof that nobody held the device.
     Released,
+    /// The same, because the process that held the lease had ended.
+    HolderEnded,
+    /// The same, because its time was up.
+    TimeIsUp,
     /// Given up before the owner got the device.
     NotHandedOver,
     /// The slice was taken out of use.
@@ -67,17 +71,22 @@ impl EndedHow {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Released => "released",
+            Self::HolderEnded => "holder-ended",
+            Self::TimeIsUp => "time-is-up",
             Self::NotHandedOver => "not-handed-over",
             Self::Quarantined => "quarantined",
             Self::HostRestarted => "host-restarted",
         }
     }
 
-    /// From the phase that followed the lease, and the node that was handed over.
+    /// From the phase that followed the lease, or why it was taken back, and the node that was handed
+    /// over.
     fn of(phase: &str, node: Option<&str>) -> Option<Self> {
         Some(match phase {
             "scrubbing" if node.is_none() => Self::NotHandedOver,
             "scrubbing" => Self::Released,
+            "holder-ended" => Self::HolderEnded,
+            "time-is-up" => Self::TimeIsUp,
             "quarantined" => Self::Quarantined,
             "creating" | "destroying" => Self::HostRestarted,
             _ => return None,

@@ -1,7 +1,9 @@
 //! Rows and the engine's types.
 
-use super::{Error, Ledger};
-use crate::engine::{Cut, Fate, Generation, GpuQuarantine, Phase, Slice, SliceId, State, Tie, UnixMillis};
+use super::{EndedHow, Error, Ledger};
+use crate::engine::{
+    Cut, Fate, Generation, GpuQuarantine, Phase, ReleaseCause, Slice, SliceId, State, Tie, UnixMillis,
+};
 use rusqlite::{Row, Transaction, params};
 use serde::{Serialize, de::DeserializeOwned};
 use vgpud_config::{PciAddress, Shown};
@@ -128,6 +130,12 @@ pub fn write_lease(
         )?;
     } else if let Some(slice) = before.filter(|slice| slice.phase.lease().is_some()) {
         let ended_by = after.map_or("gone", |slice| slice.phase.word());
+        // Where it was taken back, why; a request for it is told by the phase alone, as ever.
+        let ended_by = match slice.phase.lease().and_then(|lease| lease.ending) {
+            Some(ReleaseCause::HolderEnded) if ended_by == "scrubbing" => EndedHow::HolderEnded.word(),
+            Some(ReleaseCause::TimeIsUp) if ended_by == "scrubbing" => EndedHow::TimeIsUp.word(),
+            _ => ended_by,
+        };
         transaction.execute(
             "UPDATE leases SET ended_ms = ?3, ended_by = ?4 WHERE slice = ?1 AND generation = ?2",
             params![signed(slice.id.number()), signed(slice.generation.0), signed(at.0), ended_by],

@@ -7,8 +7,8 @@ mod sample;
 
 use super::*;
 use crate::engine::{
-    Actor, Event, GpuQuarantine, GpuQuarantineCause, GpuShown, Holder, LeasedSlice, Note, NoteKind, Origin,
-    PlannedSlice, SliceId, State, Transition, UnixMillis, step,
+    Actor, BootMillis, Claim, Event, GpuQuarantine, GpuQuarantineCause, GpuShown, Holder, LeasedSlice,
+    Moment, Note, NoteKind, Origin, PlannedSlice, SliceId, State, Transition, UnixMillis, step,
 };
 use rusqlite::Connection;
 use std::path::Path;
@@ -17,6 +17,10 @@ use vgpud_config::{ComputeShare, Memory};
 use vgpud_mdev::{InstanceName, MdevUuid, MechanismKind, VfIndex};
 
 const AT: UnixMillis = UnixMillis(1_700_000_000_000);
+
+fn now() -> Moment {
+    Moment { wall: AT, boot: BootMillis(7) }
+}
 const S1: SliceId = SliceId::new(1);
 
 fn plan(names: &[InstanceName]) -> Event {
@@ -30,7 +34,7 @@ fn plan(names: &[InstanceName]) -> Event {
         capacity: 8,
         origin: Origin::Ours,
     };
-    Event::Plan { slices: names.iter().map(slice).collect(), owner: None, at: AT }
+    Event::Plan { slices: names.iter().map(slice).collect(), claim: None, at: now() }
 }
 
 /// Applies an event to state and ledger, as the daemon does.
@@ -51,10 +55,10 @@ pub(super) fn filled(folder: &Path) -> State {
         ledger.close_intent(intents[0].id, &Outcome::Done, AT).unwrap();
     }
     for id in [1, 2].map(SliceId::new) {
-        apply(&mut ledger, &mut state, Event::Created { slice: id, at: AT });
+        apply(&mut ledger, &mut state, Event::Created { slice: id, at: now() });
     }
-    let (owner, holder) = ("pod-a".parse().unwrap(), Some(Holder { pid: 7, started: 99 }));
-    apply(&mut ledger, &mut state, Event::Lease { slice: S1, owner, holder, at: AT });
+    let (claim, holder) = (Claim::new("pod-a".parse().unwrap()), Some(Holder { pid: 7, started: 99 }));
+    apply(&mut ledger, &mut state, Event::Lease { slice: S1, claim, holder, at: now() });
     let destroy = Event::Destroy { slice: SliceId::new(2), leased: LeasedSlice::Refuse };
     apply(&mut ledger, &mut state, destroy);
     state

@@ -1,7 +1,7 @@
 //! The VFIO node that a consumer gets: which one, and who may open it.
 //!
-//! A consumer gets exactly one node a device (Kata takes no more), and only its user may open it:
-//! mode 0600, its own user and group. Nodes are looked at without following symbolic links, so that
+//! A consumer gets exactly one node a device (Kata takes no more), and nobody else but root may open it:
+//! its user, mode 0600, or its user and a group, mode 0660. Nodes are looked at without following symbolic links, so that
 //! a planted link never redirects a change of owner.
 
 use crate::Error;
@@ -15,7 +15,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
-use vgpud_config::NodeKind;
+use vgpud_config::{Consumer, NodeKind};
 use vgpud_mdev::{Host, VfioNodes};
 
 /// One VFIO node of a device.
@@ -52,11 +52,10 @@ pub enum NodeError {
         #[source]
         source: io::Error,
     },
-    #[error("Cannot give {} to user {uid}, group {gid}; vgpud runs as root", path.display())]
+    #[error("Cannot give {} to {consumer}; vgpud runs as root", path.display())]
     Grant {
         path: PathBuf,
-        uid: u32,
-        gid: u32,
+        consumer: Consumer,
         #[source]
         source: io::Error,
     },
@@ -138,25 +137,28 @@ pub fn choose(host: &Host, nodes: &VfioNodes, kind: NodeKind) -> Result<Node, Er
     Ok(node)
 }
 
-/// Lets one user, and nobody else but root, open the node: mode 0600, owner `uid`, group `gid`.
-/// Handles that are open already stay open: prove first that there are none
-/// ([`crate::holders::prove_free`]).
+/// Lets one consumer, and nobody else but root, open the node. Handles that are open already stay
+/// open: prove first that there are none ([`crate::holders::prove_free`]).
 ///
 /// # Errors
 /// Where the node is gone, is no device, or did not take the change.
-pub fn grant(host: &Host, node: &Node, uid: u32, gid: u32) -> Result<(), Error> {
+pub fn grant(host: &Host, node: &Node, consumer: Consumer) -> Result<(), Error> {
     let path = node.path();
     look(host, path)?;
-    let failed = |errno: nix::Error| NodeError::Grant { path: path.into(), uid, gid, source: errno.into() };
+    let failed = |errno: nix::Error| NodeError::Grant { path: path.into(), consumer, source: errno.into() };
     let dir = folder(path).map_err(failed)?;
     let name = path.file_name().unwrap_or_default();
-    // The mode first: a group with a wide mode must not open the node in between.
-    fchmodat(&dir, name, Mode::from_bits_truncate(0o600), FchmodatFlags::NoFollowSymlink).map_err(failed)?;
-    fchownat(&dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_SYMLINK_NOFOLLOW)
-        .map_err(failed)?;
+    let set_mode = |mode| {
+        fchmodat(&dir, name, Mode::from_bits_truncate(mode), FchmodatFlags::NoFollowSymlink).map_err(failed)
+    };
+    // Narrow before it changes hands: the group of neither side must open the node in between.
+    set_mode(0o600)?;
+    let (uid, gid) = (Uid::from_raw(consumer.uid), Gid::from_raw(consumer.group()));
+    fchownat(&dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+    set_mode(consumer.mode())?;
     let now = look(host, path)?;
-    if (now.st_uid, now.st_gid, now.st_mode & 0o7777) != (uid, gid, 0o600) {
-        let (uid, gid, mode) = (now.st_uid, now.st_gid, now.st_mode & 0o7777);
+    let (uid, gid, mode) = (now.st_uid, now.st_gid, now.st_mode & 0o7777);
+    if (uid, gid, mode) != (consumer.uid, consumer.group(), consumer.mode()) {
         return Err(NodeError::Overruled { path: path.into(), uid, gid, mode }.into());
     }
     Ok(())
@@ -167,7 +169,7 @@ pub fn grant(host: &Host, node: &Node, uid: u32, gid: u32) -> Result<(), Error> 
 /// # Errors
 /// Where something else stands in its place or it did not take the change.
 pub fn revoke(host: &Host, node: &Node) -> Result<(), Error> {
-    match grant(host, node, 0, 0) {
+    match grant(host, node, Consumer::default()) {
         Err(Error::Node(NodeError::Vanished { .. })) => Ok(()),
         result => result,
     }

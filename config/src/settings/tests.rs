@@ -68,9 +68,16 @@ fn the_example_names_every_key_at_its_default() {
     assert_eq!(settings.gpu.len(), 1);
     // Every key that the types know stands there: each is asked of serde, and looked for.
     let tables: Vec<_> = known_keys("");
-    assert_eq!(tables, ["daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "timeouts"]);
+    assert_eq!(
+        tables,
+        ["daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "quota", "timeouts"]
+    );
     for table in tables {
-        let header = if table == "gpu" { "gpu.\"0000:41:00.0\"" } else { &table };
+        let header = match &*table {
+            "gpu" => "gpu.\"0000:41:00.0\"",
+            "quota" => "quota.default",
+            table => table,
+        };
         let part = uncommented.iter().skip_while(|line| **line != format!("[{header}]")).skip(1);
         let part: Vec<_> = part.take_while(|line| !line.starts_with('[')).collect();
         for key in known_keys(header) {
@@ -335,4 +342,28 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_quota_is_of_an_owner_and_of_all_below_it() {
+    let settings =
+        loaded("[quota.default]\nslices = 4\nmemory = \"80GiB\"\n[quota.owner.\"team-a\"]\nslices = 8\n");
+    let of = |owner: &str| settings.quota.of(&owner.parse().unwrap());
+    for owner in ["team-a", "team-a/train-3"] {
+        let own = Quota { slices: Some(8), memory: None };
+        assert_eq!(of(owner), Allowance { quota: own, table: "[quota.owner.\"team-a\"]".to_owned() });
+    }
+    let other = of("team-b/x");
+    assert_eq!((other.quota.slices, other.quota.memory), (Some(4), Some(Memory::from_bytes(80 << 30))));
+    assert_eq!(other.table, "[quota.default]");
+    assert!(Settings::default().quota.of(&"team-a".parse().unwrap()).quota.is_none());
+    let refused = told("[quota.owner.\"team-a/x\"]\nslices = 1");
+    assert!(refused.contains("write the quota of team-a"), "{refused}");
+}
+
+#[test]
+fn a_consumer_is_a_user_and_a_group_of_the_host() {
+    assert_eq!(Settings::default().vfio.consumer().to_string(), "root");
+    assert_eq!(loaded("[vfio]\nuser = \"qemu\"\ngroup = \"kvm\"").vfio.consumer().to_string(), "qemu:kvm");
+    assert!(told("[vfio]\nuser = \"two words\"").contains("two words"));
 }

@@ -54,3 +54,10 @@ pub(super) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
         D::Error::custom("write a number and a unit, such as 30s or 2min, more than 0 and at most 1day")
     })
 }
+
+/// A value that may be absent, but not be something else.
+pub(super) fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

@@ -5,12 +5,14 @@ use crate::{
     api,
     cli::{
         error::Report,
+        lease_time::told,
         output::Document,
         table::{Field, Grid, Kind, Tone, compute, facts, memory, or_none},
     },
 };
 use serde::Serialize;
 use std::fmt;
+use vgpud_config::Consumer;
 
 #[derive(Debug, Serialize)]
 pub struct Slices {
@@ -71,6 +73,30 @@ struct Lease {
     cdi_device: Option<String>,
     /// The process whose end ends the lease.
     holder_pid: Option<u32>,
+    /// Where it has a limit of time; below 0: over for so long.
+    ends_in_ms: Option<i64>,
+    /// Its time is up and the device is held: by whom.
+    overdue: Option<String>,
+    /// Who may open the node.
+    uid: u32,
+    gid: Option<u32>,
+}
+
+impl Lease {
+    /// When it ends by itself.
+    fn end(&self) -> Option<String> {
+        let ms = self.ends_in_ms?;
+        let time = told(ms.unsigned_abs());
+        Some(match &self.overdue {
+            Some(why) => format!("over for {time}, and still held: {why}"),
+            None if ms < 0 => format!("over for {time}"),
+            None => format!("ends in {time}"),
+        })
+    }
+
+    fn consumer(&self) -> String {
+        Consumer { uid: self.uid, gid: self.gid }.to_string()
+    }
 }
 
 /// A phase as people and programs read it.
@@ -150,6 +176,10 @@ impl From<api::Slice> for Slice {
                 node: lease.node,
                 cdi_device: lease.cdi_device,
                 holder_pid: lease.holder.map(|holder| holder.pid),
+                ends_in_ms: lease.ends_in_ms,
+                overdue: lease.overdue,
+                uid: lease.uid,
+                gid: lease.gid,
             }),
             quarantine_reason: slice.quarantine_reason,
             generation: slice.generation,
@@ -232,6 +262,8 @@ fn table<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> String {
             &slice.id,
             slice.reserved_for.as_ref().map(|owner| format!("reserved for {owner}")).as_ref(),
         );
+        let end = slice.lease.as_ref().and_then(Lease::end);
+        grid.note(&slice.id, end.map(|end| format!("lease {end}")).as_ref());
         grid.note(&slice.id, slice.waiting().map(|what| format!("in hand: {what}")).as_ref());
     }
     grid.render()
@@ -278,7 +310,9 @@ impl Document for OneSlice {
             ("owner", lease.map(|lease| lease.owner.clone())),
             ("leased since", lease.map(|lease| time(lease.since_unix_ms))),
             ("node handed over", lease.and_then(|lease| lease.node.clone())),
+            ("opened by", lease.map(Lease::consumer)),
             ("CDI device", lease.and_then(|lease| lease.cdi_device.clone())),
+            ("time", lease.and_then(Lease::end)),
             ("ends with process", lease.and_then(|lease| lease.holder_pid).map(|pid| pid.to_string())),
         ])
     }

@@ -14,6 +14,8 @@ pub enum Cause {
     Itself,
     /// vgpuctl, asked by a signal.
     Signal(EndSignal),
+    /// vgpuctl, because the lease's time was up.
+    TimeIsUp,
     /// vgpuctl, because stdout cannot be written.
     Console(Error),
 }
@@ -41,6 +43,7 @@ impl Ended {
             (Outcome::GuestPanic { .. }, _) => "the guest's kernel panicked".into(),
             (Outcome::Stopped, Cause::Signal(signal)) => format!("stopped on {signal}"),
             (Outcome::Stopped, Cause::Console(_)) => "stopped, nobody reads its console".into(),
+            (Outcome::Stopped, Cause::TimeIsUp) => "stopped, the time of its lease is up".into(),
             (Outcome::Stopped, Cause::Itself) => "stopped".into(),
             (Outcome::Killed { signal }, _) => {
                 format!("QEMU was killed by signal {signal}{}", name_of(*signal))
@@ -56,6 +59,7 @@ impl Ended {
             (Outcome::PoweredOff, _) => Exit::Success,
             (Outcome::GuestExit(code), _) => Exit::Guest(*code),
             (Outcome::Stopped, Cause::Signal(signal)) => Exit::Signal(signal.number()),
+            (Outcome::Stopped, Cause::TimeIsUp) => Exit::TimeIsUp,
             (Outcome::Stopped, Cause::Console(_) | Cause::Itself) => Exit::Success,
             (Outcome::Killed { signal }, _) => Exit::Signal(u8::try_from(*signal).unwrap_or(u8::MAX)),
             (Outcome::GuestPanic { .. } | Outcome::Failed { .. }, _) => Exit::RunFailed,
@@ -74,7 +78,7 @@ impl Ended {
             (_, Cause::Console(error)) => Err(error),
             (
                 Outcome::PoweredOff | Outcome::GuestExit(_) | Outcome::Stopped | Outcome::Killed { .. },
-                Cause::Itself | Cause::Signal(_),
+                Cause::Itself | Cause::Signal(_) | Cause::TimeIsUp,
             ) => Ok(()),
         }
     }
@@ -141,6 +145,7 @@ mod tests {
             (ended(Outcome::PoweredOff, Cause::Itself), 0, "the guest powered off"),
             (ended(Outcome::GuestExit(7), Cause::Itself), 7, "the guest's command ended with code 7"),
             (ended(Outcome::Stopped, Cause::Signal(EndSignal::Interrupt)), 130, "stopped on SIGINT"),
+            (ended(Outcome::Stopped, Cause::TimeIsUp), 124, "stopped, the time of its lease is up"),
             (Ended::before_start(EndSignal::Terminate), 143, "stopped on SIGTERM"),
             (
                 ended(Outcome::Killed { signal: 9 }, Cause::Itself),

@@ -4,6 +4,7 @@ use super::{
     RunError,
     console::Console,
     ending::{Cause, Ended},
+    limit,
     plan::{Device, Plan},
     signals::Signals,
 };
@@ -39,12 +40,13 @@ pub async fn run(
     let vm =
         plan.micro_vm(device).spawn(session.host(), move |bytes| console.write(bytes)).map_err(vm_failed)?;
     let vm = Arc::new(vm);
-    watch(session, plan, &vm, console_failed, signals).await
+    watch(session, plan, slice, &vm, console_failed, signals).await
 }
 
 async fn watch(
     session: &Session,
     plan: &Plan,
+    slice: &api::Slice,
     vm: &Arc<RunningVm>,
     mut console_failed: oneshot::Receiver<Error>,
     signals: &mut Signals,
@@ -63,6 +65,14 @@ async fn watch(
             Cause::Signal(signal)
         }
         Ok(error) = &mut console_failed => Cause::Console(error),
+        () = limit::time_is_up(session, slice) => {
+            session.note(&format!(
+                "{}: the time of its lease is up: asking QEMU to end, at most {} s",
+                plan.slice,
+                STOP.as_secs()
+            ));
+            Cause::TimeIsUp
+        }
     };
     let stopping = Arc::clone(vm);
     let stopped = task::spawn_blocking(move || stopping.stop(STOP));

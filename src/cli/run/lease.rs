@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     api,
-    cli::{client::Client, error::Error, progress::Progress, session::Session, slices::with_slice_hint},
+    cli::{
+        client::Client, error::Error, lease_time::LeaseTime, progress::Progress, session::Session,
+        slices::with_slice_hint,
+    },
 };
 use serde::Serialize;
 use std::{process, time::Duration};
@@ -59,6 +62,9 @@ impl Held {
             id: plan.slice.clone(),
             owner: plan.owner().to_owned(),
             holder: Some(api::Holder { pid: process::id() }),
+            // QEMU runs as whoever runs vgpuctl.
+            user: Some(nix::unistd::geteuid().to_string()),
+            time_ms: plan.time.map(LeaseTime::ms),
         };
         let leased = client.lease(request).await;
         drop(progress);
@@ -105,6 +111,8 @@ impl Held {
                 session.note(&format!("{id}: taken back"));
                 Ok(Returned::Released)
             }
+            // Its time was up, and vgpud was faster.
+            Err(error) if error.says_lease_has_ended() => Ok(Returned::Released),
             Err(source) => {
                 let holders = self.holders(session).await;
                 let source = Box::new(source);

@@ -7,13 +7,14 @@
 //! The lease names this process as its holder, so that vgpud takes the slice back even where
 //! vgpuctl is killed; QEMU is asked to end when vgpuctl dies. On every other path vgpuctl itself
 //! ends the micro-VM first and releases the lease then. A lease that `--owner` had before is used
-//! and kept.
+//! and kept. When the time of its lease is up, vgpuctl ends the micro-VM politely.
 
 mod console;
 mod ending;
 mod error;
 mod guest;
 mod lease;
+mod limit;
 mod plan;
 mod signals;
 
@@ -22,6 +23,7 @@ pub use error::RunError;
 use super::{
     error::{Error, tell},
     exit::Exit,
+    lease_time::LeaseTime,
     session::Session,
 };
 use clap::{Args, ValueEnum};
@@ -75,6 +77,10 @@ pub struct RunArgs {
     /// Lease the slice as this owner, or use the lease that it has; default: vgpuctl-run@PID
     #[arg(long)]
     owner: Option<Owner>,
+    /// End the micro-VM and the lease after this time, such as 2h or 90min; a lease that --owner has
+    /// keeps its own
+    #[arg(long = "for", value_name = "TIME")]
+    time: Option<LeaseTime>,
     /// Connect stdin to the guest's console
     #[arg(short, long)]
     interactive: bool,
@@ -86,6 +92,7 @@ pub struct RunArgs {
 const HELP: &str = "\
 Exit codes:
   0-127   the guest command's own code (127 for every higher one); 0 where the guest powered off
+  124     the time of the lease was up, and vgpuctl made the micro-VM end
   125     vgpuctl failed: no such slice, refused, QEMU or the guest's kernel gave up, the slice
           could not be taken back
   128+N   signal N ended the micro-VM, or made vgpuctl end it

@@ -1,6 +1,7 @@
 //! What is to run: options over settings. Nothing here touches the system.
 
 use super::{AcceleratorArg, MachineArg, RunArgs, RunError};
+use crate::cli::lease_time::LeaseTime;
 use std::{path::PathBuf, process};
 use uuid::Uuid;
 use vgpud_config::{Memory, NodeKind, Owner, PciAddress, RunSettings};
@@ -24,6 +25,8 @@ pub struct Plan {
     pub slice: String,
     pub tenant: Tenant,
     pub node: Option<NodeKind>,
+    /// The limit of a lease of this run's own.
+    pub time: Option<LeaseTime>,
     kernel: PathBuf,
     initrd: Option<PathBuf>,
     kernel_line: KernelLine,
@@ -48,6 +51,7 @@ impl Plan {
             slice: args.slice.clone(),
             tenant: args.owner.clone().map_or_else(own, Tenant::Given),
             node: args.node.map(NodeKind::from),
+            time: args.time,
             kernel: kernel.clone(),
             initrd: args.initrd.clone().or_else(|| settings.initrd.clone()),
             kernel_line,

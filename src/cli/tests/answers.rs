@@ -128,6 +128,7 @@ pub fn leased(slice: api::Slice, owner: &str, holder: Option<u32>) -> api::Slice
         node: slice.group_node.clone(),
         cdi_device: Some(format!("vgpud.io/slice={}", slice.id)),
         holder: holder.map(|pid| api::Holder { pid }),
+        ..api::Lease::default()
     };
     api::Slice {
         phase: api::Phase::Leased.into(),

@@ -166,6 +166,13 @@ impl Vgpud for Answering {
             denied_calls: Some(2),
             quarantined_gpus: answers::quarantined_gpus(),
             sandbox: Some("landlock ABI 6, seccomp, 4 capabilities".to_owned()),
+            quotas: vec![api::QuotaUse {
+                owner: "team-a".into(),
+                slices: 1,
+                slices_limit: Some(8),
+                memory_bytes: 24 << 30,
+                memory_limit_bytes: None,
+            }],
         }))
     }
 
@@ -247,6 +254,20 @@ impl Vgpud for Answering {
         let request = request.into_inner();
         let slice = self.find(&request.id)?;
         Ok(Response::new(answers::leased(slice, &request.owner, request.holder.map(|holder| holder.pid))))
+    }
+
+    async fn extend_lease(
+        &self,
+        request: Request<api::ExtendLeaseRequest>,
+    ) -> Result<Response<api::Slice>, Status> {
+        let request = request.into_inner();
+        self.note(&request);
+        self.allow_change()?;
+        let mut slice = self.find(&request.id)?;
+        if let Some(lease) = &mut slice.lease {
+            lease.ends_in_ms = i64::try_from(request.time_ms).ok();
+        }
+        Ok(Response::new(slice))
     }
 
     async fn release_slice(

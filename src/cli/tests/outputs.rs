@@ -24,6 +24,7 @@ async fn every_command_prints_what_its_golden_files_have() {
         ("show-slice-by-its-vf", &["show", "0000:41:00.2"]),
         ("show-gpu", &["show", "0000:41:00.0"]),
         ("lease", &["lease", "s18", "--owner", "team-c/job"]),
+        ("extend", &["extend", "s17", "--for", "2h"]),
         ("release", &["release", "s17"]),
         ("verify", &["verify", "s18", "--level", "full"]),
         ("destroy", &["destroy", "s18", "s19"]),
@@ -71,6 +72,7 @@ async fn the_help_texts_are_what_the_golden_files_have() {
         "slices",
         "show",
         "lease",
+        "extend",
         "release",
         "verify",
         "destroy",
@@ -107,12 +109,13 @@ async fn quiet_leaves_only_the_data() {
 async fn what_is_asked_reaches_vgpud() {
     let server = Canned::start(Mood::Helpful);
     for line in [
-        "create --memory 20GiB --compute 12.5% --gpu 41:00.0 --count 3 --owner me/x --dry-run",
+        "create --memory 20GiB --compute 12.5% --gpu 41:00.0 --count 3 --owner me/x --user qemu:kvm --for 90min --dry-run",
         "create vf-8 --memory 20GiB --compute 12.5%",
     ] {
         vgpuctl(server.socket(), &line.split(' ').collect::<Vec<_>>()).await;
     }
     vgpuctl(server.socket(), &["lease", "s18", "--owner", "me"]).await;
+    vgpuctl(server.socket(), &["extend", "s17", "--for", "2h"]).await;
     vgpuctl(server.socket(), &["destroy", "s17", "--release"]).await;
     vgpuctl(server.socket(), &["slices", "--owner", "me"]).await;
     let narrow = ["history", "s2", "--owner", "me", "--gpu", "41:00.0", "--since", "2026-11-24 08:00:00"];
@@ -124,12 +127,14 @@ async fn what_is_asked_reaches_vgpud() {
     let asked = server.asked().join("\n");
     let expected = "\
 CreateSlicesRequest { request: Some(Request { profile: None, memory_bytes: Some(21474836480), \
-compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\") }), count: 3, owner: Some(\"me/x\"), dry_run: true }
+compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\") }), count: 3, owner: Some(\"me/x\"), dry_run: true, \
+user: Some(\"qemu:kvm\"), time_ms: Some(5400000) }
 ListProfilesRequest { request: Some(Request { profile: None, memory_bytes: None, compute_hundredths: None, \
 gpu: None }) }
 CreateSlicesRequest { request: Some(Request { profile: Some(\"vf-8\"), memory_bytes: None, \
-compute_hundredths: None, gpu: None }), count: 1, owner: None, dry_run: false }
-LeaseSliceRequest { id: \"s18\", owner: \"me\", holder: None }
+compute_hundredths: None, gpu: None }), count: 1, owner: None, dry_run: false, user: None, time_ms: None }
+LeaseSliceRequest { id: \"s18\", owner: \"me\", holder: None, user: None, time_ms: None }
+ExtendLeaseRequest { id: \"s17\", time_ms: 7200000 }
 DestroySliceRequest { id: \"s17\", release: true }
 ListSlicesRequest { gpu: None, owner: Some(\"me\") }
 ListHistoryRequest { slice: Some(\"s2\"), owner: Some(\"me\"), gpu: Some(\"0000:41:00.0\"), \

@@ -83,8 +83,9 @@ s18: the guest powered off
 s18: taken back
 ";
     assert_eq!(server.neutral(&stderr), expected);
+    let uid = nix::unistd::geteuid();
     let expected = format!(
-        "LeaseSliceRequest {{ id: \"s18\", owner: \"vgpuctl-run@{pid}\", holder: Some(Holder {{ pid: {pid} }}) }}\n\
+        "LeaseSliceRequest {{ id: \"s18\", owner: \"vgpuctl-run@{pid}\", holder: Some(Holder {{ pid: {pid} }}), user: Some(\"{uid}\"), time_ms: None }}\n\
          ReleaseSliceRequest {{ id: \"s18\", generation: Some(1) }}"
     );
     assert_eq!(server.asked().join("\n"), expected);

@@ -2,6 +2,7 @@
 
 use super::{
     Cause, Core, Running,
+    limits::moment,
     waiter::{Waiter, Want},
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
         snapshot::Snapshot,
     },
     engine::{
-        Event, Generation, LeasedSlice, PlannedSlice, Rejected, ReleaseCause, SliceId, State, UnixMillis,
+        Claim, Event, Generation, LeasedSlice, Moment, PlannedSlice, Rejected, ReleaseCause, SliceId, State,
         placement::{self, Choice, Placement},
         step,
     },
@@ -19,7 +20,7 @@ use crate::{
     ledger,
 };
 use std::collections::BTreeMap;
-use vgpud_config::{Owner, PciAddress};
+use vgpud_config::PciAddress;
 use vgpud_mdev::{InstanceName, MechanismKind, mechanism};
 
 impl Core {
@@ -41,9 +42,10 @@ impl Core {
             let _ = create.progress.send(Err(Failure::stopping()));
             return Ok(());
         }
-        let at = super::now();
+        let at = moment();
         let now = self.make_snapshot();
-        let planned = match plan(&now, &create, at) {
+        let claim = create.owner.clone().map(|owner| self.claim(owner, create.terms));
+        let planned = match plan(&now, &create, claim.as_ref(), at) {
             Ok(planned) => planned,
             // What is being put back may be just what is asked for; it ends within its deadline.
             Err(_) if now.being_put_back() => {
@@ -64,9 +66,7 @@ impl Core {
         }
         let first = self.state.last_id + 1;
         let places: Vec<_> = slices.iter().map(|slice| slice.gpu).collect();
-        if let Err(rejected) =
-            self.apply(Event::Plan { slices, owner: create.owner, at }, Cause::default())?
-        {
+        if let Err(rejected) = self.apply(Event::Plan { slices, claim, at }, Cause::default())? {
             let _ = create.progress.send(Err(Failure::from(&rejected)));
             return Ok(());
         }
@@ -93,7 +93,7 @@ impl Core {
     pub(super) fn lease(
         &mut self,
         slice: SliceId,
-        owner: Owner,
+        claim: Claim,
         holder: Option<Watched>,
         reply: Reply<SliceId>,
     ) -> Result<(), ledger::Error> {
@@ -102,7 +102,7 @@ impl Core {
             return Ok(());
         }
         let known = holder.as_ref().map(|watched| watched.holder);
-        let event = Event::Lease { slice, owner, holder: known, at: super::now() };
+        let event = Event::Lease { slice, claim, holder: known, at: moment() };
         if let Err(rejected) = self.apply(event, Cause::default())? {
             refuse(reply, Failure::from(&rejected));
             return Ok(());
@@ -231,15 +231,14 @@ struct Planned {
     effects: Vec<String>,
 }
 
-fn plan(now: &Snapshot, create: &Create, at: UnixMillis) -> Result<Planned, Failure> {
+fn plan(now: &Snapshot, create: &Create, claim: Option<&Claim>, at: Moment) -> Result<Planned, Failure> {
     let placement =
         placement::place(&create.request, &now.views()).map_err(|refusal| Failure::from(&refusal))?;
     let mut slices: Vec<PlannedSlice> = Vec::new();
     for choice in &placement.choices {
         slices.push(name(now, choice, &slices)?);
     }
-    let effects = foresee(&now.state, &slices, create.owner.as_ref(), at)
-        .map_err(|rejected| Failure::from(&rejected))?;
+    let effects = foresee(&now.state, &slices, claim, at).map_err(|rejected| Failure::from(&rejected))?;
     Ok(Planned { placement, slices, effects })
 }
 
@@ -280,11 +279,11 @@ fn name(now: &Snapshot, choice: &Choice, before: &[PlannedSlice]) -> Result<Plan
 fn foresee(
     state: &State,
     slices: &[PlannedSlice],
-    owner: Option<&Owner>,
-    at: UnixMillis,
+    claim: Option<&Claim>,
+    at: Moment,
 ) -> Result<Vec<String>, Rejected> {
     let first = state.last_id + 1;
-    let plan = Event::Plan { slices: slices.to_vec(), owner: owner.cloned(), at };
+    let plan = Event::Plan { slices: slices.to_vec(), claim: claim.cloned(), at };
     let mut next = step(state, plan)?;
     let ids: Vec<_> = (first..=next.state.last_id).map(SliceId::new).collect();
     let mut effects = Vec::new();

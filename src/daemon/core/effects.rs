@@ -1,6 +1,6 @@
 //! Effects on their way to the workers and back.
 
-use super::{Cause, Core, Current, Running, Subject};
+use super::{Cause, Core, Current, Running, Subject, limits::moment};
 use crate::{
     daemon::{
         executor::{Done, EffectError},
@@ -32,7 +32,7 @@ const fn subject(effect: &Effect) -> Option<Subject> {
     match effect {
         Effect::Create { target, .. }
         | Effect::HandOver { target, .. }
-        | Effect::Withdraw { target }
+        | Effect::Withdraw { target, .. }
         | Effect::Reset { target }
         | Effect::Destroy { target } => Some(Subject::Slice(target.slice)),
         Effect::Retire { gpu, .. } => Some(Subject::Gpu(*gpu)),
@@ -176,6 +176,7 @@ impl Core {
             }
         };
         if let Some(Event::StillHeld { slice, .. }) = &event {
+            self.postpone(*slice);
             self.try_again_later(*slice);
         }
         let Some(event) = event else {
@@ -197,7 +198,7 @@ impl Core {
             return;
         }
         let (reports, generation) = (self.sender.clone(), found.generation);
-        let pause = self.settings.borrow().timeouts.release * 4;
+        let pause = self.retry_pause();
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             let _ = reports.send(Message::HolderEnded { slice, generation });
@@ -357,7 +358,7 @@ impl Core {
 fn success(effect: &Effect, done: Done) -> Option<Event> {
     let slice = effect.slice();
     Some(match (effect, done) {
-        (Effect::Create { .. }, Done::Created(_)) => Event::Created { slice: slice?, at: super::now() },
+        (Effect::Create { .. }, Done::Created(_)) => Event::Created { slice: slice?, at: moment() },
         (Effect::HandOver { .. }, Done::HandedOver(handover)) => {
             Event::HandedOver { slice: slice?, handover }
         }

@@ -20,9 +20,10 @@ const LOOKS: [&str; 8] = [
     "ListHistory",
     "ListQuarantine",
 ];
-const CHANGES: [&str; 7] = [
+const CHANGES: [&str; 8] = [
     "CreateSlices",
     "LeaseSlice",
+    "ExtendLease",
     "ReleaseSlice",
     "DestroySlice",
     "VerifySlice",

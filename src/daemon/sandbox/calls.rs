@@ -235,25 +235,14 @@ fn refused_arguments(set: Set) -> Result<Vec<(i64, SeccompRule)>, Error> {
     for request in [0x5412, 0x541c] {
         refused.push(with(c::SYS_ioctl, vec![argument(1, Is::Eq, request)?])?);
     }
-    // Files that run with their owner's rights, and files for anybody but root. Nodes and what SQLite
-    // makes are root's; -1 leaves an id as it is.
+    // Files that run with their owner's rights.
     let modes = [(c::SYS_fchmod, 1), (c::SYS_fchmodat, 2), (FCHMODAT2, 2)];
-    let owners = [(c::SYS_fchown, 1), (c::SYS_fchownat, 2)];
     #[cfg(target_arch = "x86_64")]
-    let (modes, owners) = (
-        [&modes[..], &[(c::SYS_chmod, 1)]].concat(),
-        [&owners[..], &[(c::SYS_chown, 1), (c::SYS_lchown, 1)]].concat(),
-    );
+    let modes = [&modes[..], &[(c::SYS_chmod, 1)]].concat();
     let set_id = [u64::from(c::S_ISUID), u64::from(c::S_ISGID)];
     for (call, at) in modes {
         for bit in set_id {
             refused.push(with(call, vec![bits(at, bit)?])?);
-        }
-    }
-    for (call, at) in owners {
-        for id in [at, at + 1] {
-            let somebody = vec![argument(id, Is::Ne, 0)?, argument(id, Is::Ne, u64::from(u32::MAX))?];
-            refused.push(with(call, somebody)?);
         }
     }
     let opens = [(c::SYS_openat, 2)];

@@ -12,7 +12,7 @@ use std::io;
 /// | capability | for |
 /// | --- | --- |
 /// | `DAC_OVERRIDE` | nodes that belong to their consumer |
-/// | `CHOWN`, `FOWNER` | taking such nodes back |
+/// | `CHOWN`, `FOWNER` | giving such nodes to their consumer, and taking them back |
 /// | `IPC_LOCK` | memory for DMA beyond the memory lock limit, in the device process |
 pub const DAEMON: CapabilitySet = CapabilitySet::DAC_OVERRIDE
     .union(CapabilitySet::CHOWN)

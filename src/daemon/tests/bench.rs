@@ -224,7 +224,8 @@ impl Bench {
 
     pub async fn lease_to(&self, owner: &str, id: &str, holder: Option<u32>) -> Result<api::Slice, Refused> {
         let holder = holder.map(|pid| api::Holder { pid });
-        let request = api::LeaseSliceRequest { id: id.into(), owner: owner.into(), holder };
+        let request =
+            api::LeaseSliceRequest { id: id.into(), owner: owner.into(), holder, ..Default::default() };
         Ok(self.client().lease_slice(request).await?.into_inner())
     }
 
@@ -344,7 +345,7 @@ pub async fn create(
 ) -> Result<Vec<api::Slice>, Refused> {
     let request = api::Request { profile: Some(profile.into()), gpu: Some(gpu.into()), ..Default::default() };
     let owner = owner.map(str::to_owned);
-    let request = api::CreateSlicesRequest { request: Some(request), count, owner, dry_run: false };
+    let request = api::CreateSlicesRequest { request: Some(request), count, owner, ..Default::default() };
     let mut steps = client.create_slices(request).await?.into_inner();
     while let Some(step) = steps.next().await {
         if let Some(Step::Done(done)) = step?.step {

@@ -34,7 +34,7 @@ const FLOWS: [Flow; 7] =
 const PLACES: [(&str, &str); 2] = [("vf-8", SRIOV), ("sim-small", MDEV)];
 
 async fn lease(client: &Client, id: &str) -> Result<(), tonic::Status> {
-    let request = api::LeaseSliceRequest { id: id.into(), owner: "pod-b".into(), holder: None };
+    let request = api::LeaseSliceRequest { id: id.into(), owner: "pod-b".into(), ..Default::default() };
     client.clone().lease_slice(request).await.map(|_| ())
 }
 

@@ -55,7 +55,13 @@ async fn a_dry_run_names_the_effects_and_changes_nothing() {
     let before = bench.files();
     let request = api::Request { profile: Some("vf-8".into()), ..Default::default() };
     let owner = Some("pod-a".to_owned());
-    let request = api::CreateSlicesRequest { request: Some(request), count: 2, owner, dry_run: true };
+    let request = api::CreateSlicesRequest {
+        request: Some(request),
+        count: 2,
+        owner,
+        dry_run: true,
+        ..Default::default()
+    };
     let stream = bench.client().create_slices(request).await.unwrap().into_inner();
     let steps: Vec<_> = stream.map(|step| step.unwrap().step.unwrap()).collect().await;
     let [Step::Plan(plan)] = &steps[..] else { panic!("{steps:?}") };

@@ -61,7 +61,8 @@ async fn a_gpu_put_out_of_use_says_so_everywhere_and_comes_back_by_a_clear() {
     assert!(refused.text.contains("fan broken") && refused.text.contains("vgpuctl quarantine clear"));
     assert_eq!(bench.create("vf-8", SRIOV, 1, None).await.unwrap_err().reason, "GPU_UNUSABLE");
     let request = api::Request { memory_bytes: Some(1), ..Default::default() };
-    let request = api::CreateSlicesRequest { request: Some(request), count: 1, owner: None, dry_run: true };
+    let request =
+        api::CreateSlicesRequest { request: Some(request), count: 1, dry_run: true, ..Default::default() };
     let mut steps = bench.client().create_slices(request).await.unwrap().into_inner();
     let Some(Step::Plan(plan)) = steps.next().await.unwrap().unwrap().step else { panic!("no plan") };
     let verdict = plan.considered.iter().find(|verdict| verdict.gpu == SRIOV).unwrap();

@@ -21,7 +21,7 @@ async fn a_late_removal_does_not_take_the_file_of_the_next_lease() {
     assert_eq!(bench.clear("s1").await.unwrap().phase(), api::Phase::Ready);
     let client = bench.client();
     let lease = tokio::spawn(async move {
-        let request = api::LeaseSliceRequest { id: "s1".into(), owner: "pod-b".into(), holder: None };
+        let request = api::LeaseSliceRequest { id: "s1".into(), owner: "pod-b".into(), ..Default::default() };
         client.clone().lease_slice(request).await
     });
     bench.until("the lease", |phases| phases["s1"] == api::Phase::Leased).await;

@@ -1,6 +1,6 @@
 use super::super::tests::{AT, Driven, gpu, owner};
 use super::*;
-use crate::engine::{Effect, step};
+use crate::engine::{Claim, Effect, step};
 use std::path::PathBuf;
 use vgpud_mdev::{VfIndex, VfioNodes};
 
@@ -50,7 +50,7 @@ fn an_interrupted_effect_is_resumed() {
     };
     assert_eq!(resume(&driven.state), "create");
     driven.on(Event::Created { slice: S1, at: AT });
-    driven.on(Event::Lease { slice: S1, owner: owner(), holder: None, at: AT });
+    driven.on(Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT });
     assert_eq!(resume(&driven.state), "hand-over");
     driven.on(Event::HandOverFailed { slice: S1, why: "x".into() });
     assert_eq!(resume(&driven.state), "withdraw");

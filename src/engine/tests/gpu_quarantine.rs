@@ -11,11 +11,11 @@ fn nothing_begins_on_a_quarantined_gpu() {
     let mut ready = Driven::ready(2);
     ready.on(quarantine_gpu(1));
     assert!(ready.effects.is_empty());
-    let lease = Event::Lease { slice: S1, owner: owner(), holder: None, at: AT };
+    let lease = Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT };
     assert_eq!(ready.refuse(lease.clone()), refused());
     let text = refused().to_string();
     assert!(text.contains("fan broken") && text.contains("vgpuctl quarantine clear 0000:01:00.0"), "{text}");
-    let plan = |bus| Event::Plan { slices: vec![planned(bus, 3)], owner: None, at: AT };
+    let plan = |bus| Event::Plan { slices: vec![planned(bus, 3)], claim: None, at: AT };
     assert_eq!(ready.refuse(plan(1)), refused());
     assert_eq!(ready.refuse(quarantine_gpu(1)), refused());
     // Others go on.
@@ -52,7 +52,7 @@ fn a_lease_goes_on_and_what_is_released_is_scrubbed_and_stays() {
     assert_eq!(leased.effects, ["reset"]);
     leased.on(Event::Scrubbed { slice: S1, evidence: None });
     assert_eq!(leased.phase(1), "ready");
-    let lease = Event::Lease { slice: S1, owner: owner(), holder: None, at: AT };
+    let lease = Event::Lease { slice: S1, claim: Claim::new(owner()), holder: None, at: AT };
     assert_eq!(leased.refuse(lease), refused());
 }
 
@@ -86,7 +86,7 @@ fn a_restart_of_the_host_makes_nothing_again_on_it() {
 fn a_request_that_is_not_complete_is_given_up_everywhere() {
     let mut request = Driven::new();
     let slices = vec![planned(1, 0), planned(2, 0), planned(1, 1)];
-    request.on(Event::Plan { slices, owner: Some(owner()), at: AT });
+    request.on(Event::Plan { slices, claim: Some(Claim::new(owner())), at: AT });
     request.on(Event::Begin { slice: S1 }).on(Event::Begin { slice: S2 });
     request.on(Event::Created { slice: S2, at: AT });
     request.on(quarantine_gpu(1));

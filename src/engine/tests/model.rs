@@ -72,6 +72,13 @@ enum Operation {
     HolderEnds {
         slice: u8,
     },
+    TimeIsUp {
+        slice: u8,
+    },
+    Extend {
+        slice: u8,
+        by: u16,
+    },
     /// The effect that runs on a GPU comes back.
     Work {
         gpu: u8,
@@ -161,6 +168,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         8 => slice().prop_map(|slice| Operation::Open { slice }),
         6 => slice().prop_map(|vm| Operation::Close { vm }),
         3 => slice().prop_map(|slice| Operation::HolderEnds { slice }),
+        3 => slice().prop_map(|slice| Operation::TimeIsUp { slice }),
+        2 => (slice(), any::<u16>()).prop_map(|(slice, by)| Operation::Extend { slice, by }),
         45 => (gpu(), end).prop_map(|(gpu, end)| Operation::Work { gpu, end }),
         1 => gpu().prop_map(|gpu| Operation::Overdue { gpu }),
         2 => point.prop_map(|running| Operation::Crash { running }),

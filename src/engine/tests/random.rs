@@ -30,13 +30,13 @@ fn asked() -> impl Strategy<Value = Event> {
     prop_oneof![
         plan.prop_map(|(places, owned)| Event::Plan {
             slices: places.into_iter().map(|(bus, index)| planned(bus, index)).collect(),
-            owner: owned.then(owner),
+            claim: owned.then(|| Claim::new(owner())),
             at: AT,
         }),
         id().prop_map(|slice| Event::Begin { slice }),
         (id(), any::<bool>()).prop_map(|(slice, other)| Event::Lease {
             slice,
-            owner: if other { "pod-b".parse().unwrap() } else { owner() },
+            claim: Claim::new(if other { "pod-b".parse().unwrap() } else { owner() }),
             holder: None,
             at: AT,
         }),

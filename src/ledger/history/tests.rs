@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    engine::{Event, Handover, LeasedSlice, Origin, PlannedSlice, ReleaseCause, State, step},
+    engine::{
+        BootMillis, Claim, Event, Handover, LeasedSlice, Moment, Origin, PlannedSlice, ReleaseCause, State,
+        step,
+    },
     ledger::{Change, Scrub, ScrubResult, ScrubWork, open, schema},
 };
 use rusqlite::Connection;
@@ -36,6 +39,10 @@ impl Written {
         self.state = transition.state;
     }
 
+    fn moment(&self) -> Moment {
+        Moment { wall: UnixMillis(self.now), boot: BootMillis(0) }
+    }
+
     fn make(&mut self) {
         let slice = PlannedSlice {
             gpu: "0000:41:00.0".parse().unwrap(),
@@ -48,15 +55,15 @@ impl Written {
             origin: Origin::Ours,
         };
         let id = SliceId::new(self.state.last_id + 1);
-        self.on(Event::Plan { slices: vec![slice], owner: None, at: UnixMillis(self.now) }, None);
+        self.on(Event::Plan { slices: vec![slice], claim: None, at: self.moment() }, None);
         self.on(Event::Begin { slice: id }, None);
-        self.on(Event::Created { slice: id, at: UnixMillis(self.now) }, None);
+        self.on(Event::Created { slice: id, at: self.moment() }, None);
     }
 
     fn lease(&mut self, slice: SliceId, owner: &str) {
-        let owner = owner.parse().unwrap();
-        let at = UnixMillis(self.now + 1_000);
-        self.on(Event::Lease { slice, owner, holder: None, at }, None);
+        let claim = Claim::new(owner.parse().unwrap());
+        let at = Moment { wall: UnixMillis(self.now + 1_000), boot: BootMillis(0) };
+        self.on(Event::Lease { slice, claim, holder: None, at }, None);
         let address = Some("0000:41:00.1".parse().unwrap());
         let handover = Handover { node: "/dev/vfio/7".into(), cdi_device: "x".to_owned(), address };
         self.on(Event::HandedOver { slice, handover }, None);
@@ -105,9 +112,9 @@ fn each_lease_tells_its_device_its_end_and_the_scrub_after_it() {
     written.on(
         Event::Lease {
             slice: S1,
-            owner: "pod-b".parse().unwrap(),
+            claim: Claim::new("pod-b".parse().unwrap()),
             holder: None,
-            at: UnixMillis(written.now),
+            at: written.moment(),
         },
         None,
     );
@@ -240,4 +247,23 @@ fn a_ledger_of_version_1_keeps_its_leases_and_goes_on() {
     written.scrubbed(S1);
     let last = written.ledger.history(&HistoryFilter::default(), 1).unwrap().remove(0);
     assert_eq!((last.owner.as_str(), last.scrubs.len()), ("pod-c", 1));
+}
+
+#[test]
+fn a_lease_that_was_taken_back_says_why() {
+    let folder = TempDir::new().unwrap();
+    let mut written = Written::in_folder(folder.path());
+    written.make();
+    for cause in [ReleaseCause::Asked, ReleaseCause::HolderEnded, ReleaseCause::TimeIsUp] {
+        written.lease(S1, "pod-a");
+        // An end that the device's holder put off does not count.
+        written.on(Event::Release { slice: S1, generation: None, cause: ReleaseCause::TimeIsUp }, None);
+        written.on(Event::StillHeld { slice: S1, why: "held".into() }, None);
+        written.on(Event::Release { slice: S1, generation: None, cause }, None);
+        written.on(Event::Withdrawn { slice: S1 }, None);
+        written.scrubbed(S1);
+    }
+    let leases = written.ledger.history(&HistoryFilter::default(), 100).unwrap();
+    let words: Vec<_> = leases.iter().map(|lease| lease.ended.as_ref().unwrap().how.word()).collect();
+    assert_eq!(words, ["time-is-up", "holder-ended", "released"]);
 }

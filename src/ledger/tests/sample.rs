@@ -2,8 +2,8 @@
 
 use super::super::*;
 use crate::engine::{
-    Event, Generation, Handover, Holder, LeasedSlice, Origin, PlannedSlice, ReleaseCause, SliceId, State,
-    UnixMillis, step,
+    BootMillis, Claim, Event, Generation, Handover, Holder, LeasedSlice, Moment, Origin, PlannedSlice,
+    ReleaseCause, SliceId, State, UnixMillis, step,
 };
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -133,10 +133,14 @@ impl Sample {
         Scrub { slice, generation, work: ScrubWork::Reset, result, why, evidence: Some(evidence) }
     }
 
+    fn at(&self) -> Moment {
+        Moment { wall: UnixMillis(self.now), boot: BootMillis(1_000) }
+    }
+
     pub fn lease(&mut self, slice: SliceId, owner: &str) {
-        let at = UnixMillis(self.now);
+        let at = self.at();
         let holder = Some(Holder { pid: 7, started: 99 });
-        self.on(Event::Lease { slice, owner: owner.parse().unwrap(), holder, at });
+        self.on(Event::Lease { slice, claim: Claim::new(owner.parse().unwrap()), holder, at });
     }
 
     fn hand_over(&mut self, slice: SliceId) {
@@ -202,8 +206,8 @@ impl Sample {
         let names = vfs.chain([("0000:42:00.0", mdev)]);
         for name in names {
             // Planned alone: slices of one request are not kept when one of them is not made.
-            let at = UnixMillis(self.now);
-            self.on(Event::Plan { slices: vec![slice(name)], owner: None, at });
+            let at = self.at();
+            self.on(Event::Plan { slices: vec![slice(name)], claim: None, at });
         }
         let [planned, creating, ready, leased, releasing, scrubbing, quarantined, destroying] =
             [1, 2, 3, 4, 5, 6, 7, 8].map(SliceId::new);
@@ -211,7 +215,8 @@ impl Sample {
         self.on(Event::Begin { slice: creating });
         for slice in [ready, leased, releasing, scrubbing, quarantined, destroying] {
             self.on(Event::Begin { slice });
-            self.on(Event::Created { slice, at: UnixMillis(self.now) });
+            let at = self.at();
+            self.on(Event::Created { slice, at });
         }
         for number in 0..lives {
             self.life(ready, &format!("pod-{number}"));

@@ -233,12 +233,6 @@ fn refused(ground: &Ground) -> Vec<Attempt> {
             refused,
             vec![at(), path(ground.state.join("program")), (c::O_CREAT | c::O_WRONLY).into(), 0o4755.into()],
         ),
-        attempt(
-            "give a file away",
-            c::SYS_fchownat,
-            refused,
-            vec![at(), ledger(), 65_534.into(), 65_534.into(), 0.into()],
-        ),
         attempt("clone with flags that nobody sees", c::SYS_clone3, unknown, numbers(&[0, 88])),
         attempt("open with flags that nobody sees", c::SYS_openat2, unknown, numbers(&[0, 0, 0, 24])),
         attempt("call what nobody knows yet", 999, unknown, vec![]),

@@ -36,6 +36,22 @@ impl Books {
         self.accounts.get(&id)
     }
 
+    /// Whether the quota has room. Slices that are leased count for certain, promised ones perhaps: a
+    /// request that was given up keeps none.
+    fn has_room(&self, claim: &Claim, asked: usize, counted: impl Fn(&Account) -> bool) -> bool {
+        let has = self.accounts.values().filter(|account| counted(account)).count();
+        claim.allowance.quota.slices.is_none_or(|limit| has + asked <= limit as usize)
+    }
+
+    fn surely_has_room(&self, claim: &Claim, asked: usize) -> bool {
+        let owner = Some(&claim.owner);
+        self.has_room(claim, asked, |it| it.lease.as_ref() == owner || it.promise.as_ref() == owner)
+    }
+
+    fn may_have_room(&self, claim: &Claim, asked: usize) -> bool {
+        self.has_room(claim, asked, |account| account.lease.as_ref() == Some(&claim.owner))
+    }
+
     fn fits(&self, plan: &[PlannedSlice]) -> bool {
         let mut names: Vec<_> = self
             .accounts
@@ -79,14 +95,19 @@ impl Books {
     fn forbids(&self, event: &Event) -> bool {
         let account = |id| self.accounts.get(id);
         match event {
-            Event::Plan { slices, .. } => !self.fits(slices),
-            Event::Lease { slice, owner, .. } => {
+            Event::Plan { slices, claim, .. } => {
+                let full = |claim| !self.may_have_room(claim, slices.len());
+                !self.fits(slices) || claim.as_ref().is_some_and(full)
+            }
+            Event::Lease { slice, claim, .. } => {
                 !self.usable(*slice)
+                    || !self.may_have_room(claim, 1)
                     || account(slice).is_none_or(|account| {
-                        let others = account.reserved.as_ref().is_some_and(|reserved| reserved != owner);
+                        let others = account.reserved.as_ref().is_some_and(|owner| *owner != claim.owner);
                         account.lease.is_some() || account.quarantined || others
                     })
             }
+            Event::Extend { slice, .. } => account(slice).is_none_or(|account| account.lease.is_none()),
             Event::Quarantine { slice, .. } => {
                 account(slice).is_none_or(|account| account.lease.is_some() || account.quarantined)
             }
@@ -112,9 +133,14 @@ impl Books {
     /// The engine said no.
     pub fn refused(&self, event: &Event, at_work: impl Fn(SliceId) -> bool) -> Result<(), String> {
         let granted = match event {
-            Event::Plan { slices, .. } => self.fits(slices),
-            Event::Lease { slice, owner, .. } => {
-                self.usable(*slice) && self.available(*slice, owner, at_work)
+            Event::Plan { slices, claim, .. } => {
+                let room = |claim| self.surely_has_room(claim, slices.len());
+                self.fits(slices) && claim.as_ref().is_none_or(room)
+            }
+            Event::Lease { slice, claim, .. } => {
+                self.usable(*slice)
+                    && self.available(*slice, &claim.owner, at_work)
+                    && self.surely_has_room(claim, 1)
             }
             Event::Quarantine { slice, .. } => self.idle(*slice, at_work),
             Event::QuarantineGpu { gpu, .. } => !self.gpus_out_of_use.contains(gpu),
@@ -137,8 +163,8 @@ impl Books {
         if self.forbids(event) {
             return Err(format!("{event:?} was granted and must not be"));
         }
-        if let Event::Plan { slices, owner, .. } = event {
-            self.open_accounts(slices, owner.as_ref());
+        if let Event::Plan { slices, claim, .. } = event {
+            self.open_accounts(slices, claim.as_ref().map(|claim| &claim.owner));
         }
         match event {
             Event::QuarantineGpu { gpu, .. } => {
@@ -221,7 +247,7 @@ impl Books {
         let now = slice.phase.lease().map(|lease| lease.owner.clone());
         match (&account.lease, &now) {
             (None, Some(owner)) => {
-                let asked = matches!(event, Event::Lease { slice, owner: asked, .. } if *slice == id && asked == owner);
+                let asked = matches!(event, Event::Lease { slice, claim, .. } if *slice == id && claim.owner == *owner);
                 let outcome = matches!(event, Event::Created { .. } | Event::HandedOver { .. });
                 let promised = outcome && account.promise.as_ref() == Some(owner);
                 if !asked && !promised {

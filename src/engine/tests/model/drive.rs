@@ -10,7 +10,10 @@ use crate::engine::{
     invariants,
     reconcile::{self, HostView, Restart},
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
@@ -48,8 +51,15 @@ fn subject(effect: &Effect) -> Option<Subject> {
     }
 }
 
-fn tenant(number: u8) -> Owner {
-    format!("tenant-{number}").parse().unwrap()
+/// The first tenant has a quota, and the leases of the second one have a limit of time.
+fn claim(tenant: u8) -> Claim {
+    let mut claim = Claim::new(format!("tenant-{tenant}").parse().unwrap());
+    match tenant {
+        0 => claim.allowance.quota.slices = Some(2),
+        1 => claim.terms.time = Some(Duration::from_secs(1)),
+        _ => {}
+    }
+    claim
 }
 
 impl Drive {
@@ -93,7 +103,7 @@ impl Drive {
                 let slice = self.pick(slice);
                 if !self.is_obstructed(slice) {
                     let holder = (holder == Presence::Yes).then_some(Holder { pid: 7, started: 1 });
-                    self.apply(&Event::Lease { slice, owner: tenant(owner), holder, at: AT })?;
+                    self.apply(&Event::Lease { slice, claim: claim(owner), holder, at: AT })?;
                 }
             }
             Operation::Release { slice, lease } => {
@@ -107,6 +117,12 @@ impl Drive {
                     };
                     self.apply(&Event::Release { slice, generation, cause: ReleaseCause::Asked })?;
                 }
+            }
+            Operation::TimeIsUp { slice } => self.time_is_up(slice)?,
+            Operation::Extend { slice, by } => {
+                let until = AT.boot.after(Duration::from_millis(by.into()));
+                let message = "lasts longer".to_owned();
+                self.apply(&Event::Extend { slice: self.pick(slice), until, message })?;
             }
             Operation::Destroy { slice, leased } => {
                 let slice = self.pick(slice);
@@ -205,7 +221,7 @@ impl Drive {
     }
 
     fn quarantine_gpu(&mut self, gpu: PciAddress, cause: GpuQuarantineCause) -> Result<(), String> {
-        let why = GpuQuarantine { cause, evidence: "odd".to_owned(), since: AT, by: Actor::Vgpud };
+        let why = GpuQuarantine { cause, evidence: "odd".to_owned(), since: AT.wall, by: Actor::Vgpud };
         self.apply(&Event::QuarantineGpu { gpu, why }).map(|_| ())
     }
 
@@ -269,7 +285,7 @@ impl Drive {
         });
         let slices: Vec<_> = plan.map(|plan| PlannedSlice { gpu, ..plan }).collect();
         let first = self.state.last_id + 1;
-        if self.apply(&Event::Plan { slices, owner: owner.map(tenant), at: AT })? {
+        if self.apply(&Event::Plan { slices, claim: owner.map(claim), at: AT })? {
             for number in first..=self.state.last_id {
                 self.apply(&Event::Begin { slice: SliceId::new(number) })?;
             }
@@ -297,6 +313,16 @@ impl Drive {
             self.ended_holders.insert((id, slice.generation));
         }
         self.release_ended()
+    }
+
+    fn time_is_up(&mut self, slice: u8) -> Result<(), String> {
+        let Some(slice) = self.state.slices.get(&self.pick(slice)) else { return Ok(()) };
+        let limited = slice.phase.lease().is_some_and(|lease| lease.until.is_some());
+        if limited && slice.at_rest() && slice.tie.is_none() {
+            let (generation, cause) = (Some(slice.generation), ReleaseCause::TimeIsUp);
+            self.apply(&Event::Release { slice: slice.id, generation, cause })?;
+        }
+        Ok(())
     }
 
     fn release_ended(&mut self) -> Result<(), String> {
@@ -352,9 +378,9 @@ impl Drive {
                 Event::HandedOver { slice: target.slice, handover: handover() }
             }
             (Effect::HandOver { target, .. }, _) => Event::HandOverFailed { slice: target.slice, why },
-            (Effect::Withdraw { target }, Came::Done) => Event::Withdrawn { slice: target.slice },
-            (Effect::Withdraw { target }, Came::Held) => Event::StillHeld { slice: target.slice, why },
-            (Effect::Withdraw { target }, _) => Event::WithdrawFailed { slice: target.slice, why },
+            (Effect::Withdraw { target, .. }, Came::Done) => Event::Withdrawn { slice: target.slice },
+            (Effect::Withdraw { target, .. }, Came::Held) => Event::StillHeld { slice: target.slice, why },
+            (Effect::Withdraw { target, .. }, _) => Event::WithdrawFailed { slice: target.slice, why },
             (Effect::Reset { target }, Came::Done) => Event::Scrubbed { slice: target.slice, evidence: None },
             (Effect::Reset { target }, Came::Kept) => Event::Kept { slice: target.slice, why },
             (Effect::Reset { target }, Came::NoReset) => {

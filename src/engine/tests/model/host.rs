@@ -122,8 +122,8 @@ impl Host {
                 instance.data_of = None;
                 Ok(Came::Done)
             }
-            Effect::HandOver { target, generation } => self.hand_over(target, *generation),
-            Effect::Withdraw { target } => {
+            Effect::HandOver { target, generation, .. } => self.hand_over(target, *generation),
+            Effect::Withdraw { target, .. } => {
                 if self.instance(target.gpu, target.name).is_some_and(|found| found.open_by.is_some()) {
                     return Ok(Came::Held);
                 }
@@ -167,7 +167,7 @@ impl Host {
     fn run_without_gpu(&mut self, effect: &Effect) -> Came {
         match effect {
             Effect::Create { .. } | Effect::HandOver { .. } | Effect::Reset { .. } => Came::Failed,
-            Effect::Withdraw { target } | Effect::Destroy { target } => {
+            Effect::Withdraw { target, .. } | Effect::Destroy { target } => {
                 self.published.remove(&target.slice);
                 Came::Done
             }
