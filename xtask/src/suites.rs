@@ -68,6 +68,8 @@ pub fn all() -> Vec<Suite> {
         Suite::new("daemon", debian().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("handover", debian().gpus(["sim", "simmdev"]), 15),
         Suite::new("handover", cdev().gpus(["sim", "simmdev"]), 15),
+        Suite::new("lease", debian().gpus(["mi300x", "simmdev"]), 15),
+        Suite::new("lease", cdev().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("scrub", debian().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
         Suite::new("scrub", cdev().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
         Suite::new("trouble", debian().gpus(["mi300x", "sim", "simmdev", "rtx5070", "b580"]), 15),
