@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api,
     engine::{
-        GpuQuarantine, Phase, Slice, State,
+        GpuQuarantine, Lease, Phase, Slice, State,
         placement::{Consideration, Placement, Verdict},
         quota,
     },
@@ -42,6 +42,13 @@ fn hundredths(share: ComputeShare) -> u32 {
     u32::from(share.hundredths())
 }
 
+/// What is left of a lease that has a limit of time; below 0 where it is over.
+fn ends_in_ms(lease: &Lease) -> Option<i64> {
+    let (until, now) = (lease.until?, boot_now());
+    let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    Some(if until > now { ms(until.since(now)) } else { -ms(now.since(until)) })
+}
+
 /// One slice, with what the kernel showed of its instance last.
 #[must_use]
 pub fn slice(slice: &Slice, snapshot: &Snapshot) -> api::Slice {
@@ -53,11 +60,7 @@ pub fn slice(slice: &Slice, snapshot: &Snapshot) -> api::Slice {
         node: lease.handover.as_ref().map(|given| node(&given.node)),
         cdi_device: lease.handover.as_ref().map(|given| given.cdi_device.clone()),
         holder: lease.holder.map(|holder| api::Holder { pid: holder.pid }),
-        ends_in_ms: lease.until.map(|until| {
-            let now = boot_now();
-            let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-            if until > now { ms(until.since(now)) } else { -ms(now.since(until)) }
-        }),
+        ends_in_ms: ends_in_ms(lease),
         overdue: lease.overdue.clone(),
         uid: lease.consumer.uid,
         gid: lease.consumer.gid,
@@ -204,17 +207,19 @@ pub fn event(entry: AuditEntry) -> api::Event {
 
 /// A page of the history; a full one has more behind it.
 #[must_use]
-pub fn history(page: Vec<PastLease>) -> api::ListHistoryResponse {
+pub fn history(page: Vec<PastLease>, now: &State) -> api::ListHistoryResponse {
     let is_full = u32::try_from(page.len()).is_ok_and(|length| length >= PAGE);
     let more = page.last().filter(|_| is_full).map(|last| api::HistoryPosition {
         from_unix_ms: last.position.from.0,
         slice: last.position.slice.to_string(),
         generation: last.position.generation.0,
     });
-    api::ListHistoryResponse { leases: page.into_iter().map(past_lease).collect(), more }
+    api::ListHistoryResponse { leases: page.into_iter().map(|lease| past_lease(lease, now)).collect(), more }
 }
 
-fn past_lease(lease: PastLease) -> api::PastLease {
+fn past_lease(lease: PastLease, now: &State) -> api::PastLease {
+    let current = now.slices.get(&lease.position.slice);
+    let current = current.filter(|slice| slice.generation == lease.position.generation);
     let (vf_index, mdev_uuid) = match lease.instance {
         Some(InstanceName::Vf(index)) => (Some(u32::from(index.0)), None),
         Some(InstanceName::Mdev(uuid)) => (None, Some(uuid.to_string())),
@@ -232,6 +237,7 @@ fn past_lease(lease: PastLease) -> api::PastLease {
         to_unix_ms: lease.ended.as_ref().map(|ended| ended.at.0),
         ended: lease.ended.map(|ended| ended.how.word().to_owned()),
         scrubs: lease.scrubs.into_iter().map(scrub).collect(),
+        ends_in_ms: current.and_then(|slice| ends_in_ms(slice.phase.lease()?)),
     }
 }
 

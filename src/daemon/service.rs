@@ -278,7 +278,7 @@ impl Vgpud for Service {
     ) -> Answer<api::ListHistoryResponse> {
         let filter = request::history(request.get_ref()).map_err(|error| refuse(&error))?;
         let page = self.ask(|reply| Command::Tell(Question::History { filter, reply })).await?;
-        Ok(Response::new(convert::history(page)))
+        Ok(Response::new(convert::history(page, &self.now().state)))
     }
 
     async fn list_quarantine(

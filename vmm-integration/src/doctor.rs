@@ -104,7 +104,7 @@ pub fn examine(host: &Host, settings: &Settings) -> Vec<Check> {
         vfio::interrupts(host),
         vfio::modules(host),
         vfio::container(host),
-        vfio::cdev(host, settings.vfio.node),
+        vfio::cdev(host, &settings.vfio),
         machine::kvm(host),
         machine::memory_lock(host, settings.run.memory),
         qemu::qemu(&settings.run.qemu),

@@ -4,6 +4,7 @@ use super::time;
 use crate::{
     api,
     cli::{
+        lease_time::told,
         output::Document,
         table::{Field, Grid, Kind, NONE, Tone, or_none},
     },
@@ -31,6 +32,8 @@ struct PastLease {
     from_unix_ms: u64,
     /// None while it lasts.
     to_unix_ms: Option<u64>,
+    /// Where it lasts and has a limit of time; below 0: over for so long.
+    ends_in_ms: Option<i64>,
     ended: Option<String>,
     /// After the lease, in order.
     scrubs: Vec<Scrub>,
@@ -115,6 +118,7 @@ impl History {
             from_unix_ms: lease.from_unix_ms,
             to_unix_ms: lease.to_unix_ms,
             ended: lease.ended,
+            ends_in_ms: lease.ends_in_ms,
             scrubs: lease.scrubs.into_iter().map(Scrub::from).collect(),
         });
         Self { leases: leases.collect() }
@@ -122,6 +126,12 @@ impl History {
 }
 
 impl PastLease {
+    fn rest(&self) -> Option<String> {
+        let ms = self.ends_in_ms?;
+        let time = told(ms.unsigned_abs());
+        Some(if ms < 0 { format!("over for {time}") } else { format!("in {time}") })
+    }
+
     fn device(&self) -> Field {
         let vf = || self.vf_index.map(|index| format!("VF {index}"));
         or_none(self.address.clone().or_else(|| self.mdev_uuid.clone()).or_else(vf))
@@ -156,7 +166,7 @@ impl Document for History {
                 lease.device(),
                 (&lease.owner).into(),
                 time(lease.from_unix_ms).into(),
-                or_none(lease.to_unix_ms.map(time)),
+                or_none(lease.to_unix_ms.map(time).or_else(|| lease.rest())),
                 or_none(lease.ended.as_ref()),
                 lease.scrubbed(),
             ]);

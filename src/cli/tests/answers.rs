@@ -252,6 +252,7 @@ pub fn history() -> Vec<api::PastLease> {
     let vf = |index: u32| (Some(format!("0000:41:00.{}", index + 1)), Some(index));
     let mut last = lease("s17", 1, "team-a/train-3", 1);
     (last.address, last.vf_index) = vf(0);
+    last.ends_in_ms = Some(4_800_000);
     let mut failed = ended(lease("s18", 2, "team-b", 2), "released");
     (failed.address, failed.vf_index) = vf(1);
     failed.scrubs = vec![dirty()];

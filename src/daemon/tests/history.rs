@@ -4,7 +4,7 @@ use super::bench::{Bench, MDEV, Refused, SRIOV, machine};
 use crate::{
     api,
     daemon::{convert, core::PAGE, message::Message},
-    engine::{Generation, SliceId, UnixMillis},
+    engine::{Generation, SliceId, State, UnixMillis},
     ledger::{HistoryPosition, PastLease},
 };
 use vgpud_vmm::scrub::Verdict;
@@ -75,8 +75,8 @@ fn a_full_page_says_where_the_next_one_begins() {
         scrubs: vec![],
     };
     let leases: Vec<_> = (1..=u64::from(PAGE)).map(lease).collect();
-    assert_eq!(convert::history(leases[1..].to_vec()).more, None);
-    let more = convert::history(leases).more.unwrap();
+    assert_eq!(convert::history(leases[1..].to_vec(), &State::default()).more, None);
+    let more = convert::history(leases, &State::default()).more.unwrap();
     assert_eq!((more.from_unix_ms, more.slice.as_str(), more.generation), (744, "s7", 256));
 }
 

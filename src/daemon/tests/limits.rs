@@ -51,6 +51,8 @@ async fn a_lease_ends_when_its_time_is_up_also_over_a_crash() {
     lease_for(&bench, &id, "pod-a", Some(Duration::from_secs(2))).await.unwrap();
     let left = extend(&bench, &id, HOUR).await.unwrap().lease.unwrap().ends_in_ms.unwrap();
     assert!(left > 3_000_000, "{left}");
+    let page = bench.client().list_history(api::ListHistoryRequest::default()).await.unwrap().into_inner();
+    assert!(page.leases[0].ends_in_ms.unwrap() > 3_000_000 && page.leases[1].ends_in_ms.is_none());
     assert_eq!(extend(&bench, &id, 1_000).await.unwrap_err().reason, "ENDS_LATER");
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(bench.slices().await[0].phase(), api::Phase::Leased);
@@ -66,7 +68,7 @@ async fn a_lease_ends_when_its_time_is_up_also_over_a_crash() {
 async fn a_lease_whose_device_is_held_is_overdue_and_ends_when_it_is_let_go() {
     let mut bench = Bench::started(&machine()).await;
     let id = bench.create("vf-8", SRIOV, 1, None).await.unwrap().remove(0).id;
-    let leased = lease_for(&bench, &id, "pod-a", Some(Duration::from_secs(1))).await.unwrap();
+    let leased = lease_for(&bench, &id, "pod-a", Some(Duration::from_secs(3))).await.unwrap();
     bench.hold(&leased.lease.unwrap().node.unwrap(), 4242);
     for _ in 0..200 {
         if bench.slices().await[0].lease.as_ref().unwrap().overdue.is_some() {

@@ -233,6 +233,24 @@ fn cdevs_are_needed_only_where_the_settings_ask_for_them() {
 }
 
 #[test]
+fn a_consumer_that_is_not_root_needs_a_right_to_the_iommufd() {
+    let mut tree = Tree::new();
+    tree.settings.vfio.user = "qemu".parse().unwrap();
+    let mode = |tree: &Tree, mode| {
+        let path = tree.host.path("/dev/iommu");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(path, mode).unwrap();
+    };
+    mode(&tree, 0o600);
+    expect(&tree.check("vfio-cdev"), "warn", "by root alone, and leases go to qemu", "udev rule");
+    mode(&tree, 0o666);
+    expect(&tree.check("vfio-cdev"), "pass", "cdevs: 1", "");
+    mode(&tree, 0o600);
+    tree.settings.vfio.node = NodeKind::Group;
+    expect(&tree.check("vfio-cdev"), "pass", "cdevs: 1", "");
+}
+
+#[test]
 fn what_is_no_kvm_is_told_apart_from_none() {
     let tree = Tree::new();
     expect(&tree.check("kvm"), "fail", "answers with API -1", "KVM module");

@@ -5,8 +5,8 @@ use nix::{
     errno::Errno,
     unistd::{AccessFlags, eaccess},
 };
-use std::{fs, io};
-use vgpud_config::NodeKind;
+use std::{fs, io, os::unix::fs::MetadataExt};
+use vgpud_config::{Account, NodeKind, VfioSettings};
 use vgpud_mdev::{Host, attribute};
 
 /// What binds a PCI function, and the core and the IOMMU back-end below it.
@@ -109,10 +109,10 @@ pub(super) fn container(host: &Host) -> Check {
     }
 }
 
-pub(super) fn cdev(host: &Host, wanted: NodeKind) -> Check {
+pub(super) fn cdev(host: &Host, settings: &VfioSettings) -> Check {
     const NAME: &str = "vfio-cdev";
     const KERNEL: &str = "use a kernel of 6.6 or later with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV, and load iommufd (modprobe)";
-    let verdict = |found: String, mend: &str| match wanted {
+    let verdict = |found: String, mend: &str| match settings.node {
         NodeKind::Cdev => Check::fail(NAME, found, format!("{mend}, or set node = \"group\" under [vfio]")),
         NodeKind::Auto | NodeKind::Group => {
             let found = format!(
@@ -123,6 +123,9 @@ pub(super) fn cdev(host: &Host, wanted: NodeKind) -> Check {
     };
     if !attribute::exists(&host.iommufd()) {
         return verdict(format!("{} is not there", host.iommufd().display()), KERNEL);
+    }
+    if let Some(check) = iommufd_of_root(host, settings) {
+        return check;
     }
     let nodes = host.vfio_nodes().join("devices");
     let (devices, nodes) =
@@ -139,6 +142,24 @@ pub(super) fn cdev(host: &Host, wanted: NodeKind) -> Check {
         (_, 0) => verdict(format!("no device has a cdev, of those on VFIO drivers: {devices}"), KERNEL),
         (_, nodes) => Check::pass(NAME, format!("/dev/iommu is there; cdevs: {nodes}")),
     }
+}
+
+/// A consumer opens its cdev and `/dev/iommu` (0660 of root, drivers/iommu/iommufd/main.c), which no
+/// lease gives away: it is one for all devices of the host.
+fn iommufd_of_root(host: &Host, settings: &VfioSettings) -> Option<Check> {
+    let consumer = settings.consumer();
+    let is_root = [Account::Name("root".to_owned()), Account::Number(0)].contains(&consumer.user);
+    if is_root || settings.node == NodeKind::Group {
+        return None;
+    }
+    let found = fs::metadata(host.iommufd()).ok()?;
+    let others_may = found.mode() & 0o006 == 0o006 || (found.gid() != 0 && found.mode() & 0o060 == 0o060);
+    let path = host.iommufd();
+    (!others_may).then(|| {
+        let found = format!("{} may be opened by root alone, and leases go to {consumer}", path.display());
+        let mend = "let a group of that user open it by a udev rule such as KERNEL==\"iommu\", GROUP=\"kvm\", MODE=\"0660\", or set node = \"group\" under [vfio]";
+        Check::warn("vfio-cdev", found, mend)
+    })
 }
 
 pub(super) fn interrupts(host: &Host) -> Check {
