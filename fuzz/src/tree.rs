@@ -23,9 +23,12 @@ pub fn sysfs_tree(data: &[u8]) {
         ..Default::default()
     };
     match inventory::gpus(&host, &settings.gpus) {
-        Ok(gpus) => {
-            for gpu in &gpus {
+        Ok(found) => {
+            for gpu in &found.gpus {
                 look(&host, gpu);
+            }
+            for (_, error) in &found.unreadable {
+                message::check_error(error, "");
             }
         }
         Err(error) => message::check_error(&error, ""),

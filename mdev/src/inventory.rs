@@ -7,33 +7,39 @@ mod tests;
 use crate::error::NotAGpu;
 use crate::pci_ids::PciIds;
 use crate::{Error, Gpu, Host, PciAddress, PciId, SriovCapability, attribute, device, mdev_bus};
-use std::error::Error as _;
 use vgpud_config::GpuSelection;
 
 /// Base classes of PCI functions that count as GPUs (PCI Code and ID Assignment specification).
 const DISPLAY: u32 = 0x03;
 const ACCELERATOR: u32 = 0x12;
 
-/// Every GPU of the host, in order of address: PFs of display class 03xx or accelerator class 12xx,
-/// and the devices that the operator names.
-///
-/// A GPU that vanishes while it is read is left out, and so is one whose attributes cannot be read,
-/// with an error in the log: one broken card must not hide the others. [`gpu`] says what is wrong.
+/// What a look at all of a host's GPUs came to.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// In order of address.
+    pub gpus: Vec<Gpu>,
+    /// Functions that are there and cannot be read, which may be GPUs: not to be taken for gone. One
+    /// broken card must not hide the others.
+    pub unreadable: Vec<(PciAddress, Error)>,
+}
+
+/// Every GPU of the host: PFs of display class 03xx or accelerator class 12xx, and the devices that the
+/// operator names. One that vanishes while it is read is left out.
 ///
 /// # Errors
 /// Where the PCI bus cannot be listed.
-pub fn gpus(host: &Host, selection: &GpuSelection) -> Result<Vec<Gpu>, Error> {
-    let mut gpus = Vec::new();
+pub fn gpus(host: &Host, selection: &GpuSelection) -> Result<Inventory, Error> {
+    let mut inventory = Inventory::default();
     for name in attribute::names(&host.pci_devices())? {
         let Ok(address) = name.parse() else { continue };
         match look(host, selection, address) {
-            Ok(Some(Ok(gpu))) => gpus.push(gpu),
+            Ok(Some(Ok(gpu))) => inventory.gpus.push(gpu),
             Ok(Some(Err(_)) | None) => {}
-            Err(error) => tracing::error!(%address, %error, source = error.source(), "GPU left out"),
+            Err(error) => inventory.unreadable.push((address, error)),
         }
     }
-    gpus.sort_unstable_by_key(|gpu| gpu.address);
-    Ok(gpus)
+    inventory.gpus.sort_unstable_by_key(|gpu| gpu.address);
+    Ok(inventory)
 }
 
 /// One GPU, read now.

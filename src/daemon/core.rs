@@ -276,7 +276,7 @@ impl Core {
             Message::Retry(intent) => self.retry(intent),
             Message::HolderEnded { slice, generation } => self.holder_ended(slice, generation),
             Message::Verified { slice, result, reply } => self.verified(slice, *result, reply),
-            Message::Seen { gpus, epochs } => self.seen(gpus, &epochs),
+            Message::Seen { host, epochs } => self.seen(host, &epochs),
             Message::HostChanged => {
                 self.start_refresh();
                 Ok(())

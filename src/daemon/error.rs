@@ -45,6 +45,10 @@ pub enum StartError {
     Device(#[source] io::Error),
     #[error("The process that looks for holders of devices does not work")]
     Lookout(#[source] io::Error),
+    #[error(
+        "The process vgpud-lookout has ended, without which nothing is proved free; vgpud ends with it and has to be started again, which systemd does by itself"
+    )]
+    LookoutEnded,
     #[error("Cannot set up the daemon's tasks")]
     Runtime(#[source] io::Error),
     #[error("The API server broke down")]

@@ -3,13 +3,17 @@
 //! Each effect does nothing where it was already done, so that it can be run again after a crash.
 //! Nothing is unbound, removed or reset before the proof that nobody holds it.
 
-use crate::engine::{Effect, Handover, SliceId, Target};
+use crate::{
+    engine::{Effect, Handover, SliceId, Target},
+    failure::Failure,
+};
 use std::{fmt, sync::Arc};
 use tokio::sync::watch;
 use vgpud_config::{Consumer, PciAddress, Reuse, Settings};
 use vgpud_kata::cdi::{self, CdiFolder};
 use vgpud_mdev::{
-    self as mdev, Gpu, Host, Instance, InstanceName, Memory, ProfileName, ResetOutcome, VfioNodes, inventory,
+    self as mdev, Gpu, Host, Instance, InstanceName, Memory, ProfileName, ResetOutcome, VfioNodes,
+    inventory::{self, Inventory},
     mechanism,
 };
 use vgpud_vmm::{
@@ -111,6 +115,14 @@ pub const fn unanswered(error: &ProcessError) -> bool {
     matches!(error, ProcessError::Late { stage: Stage::Open | Stage::Reset | Stage::Close, .. })
 }
 
+/// All GPUs as the kernel shows them.
+#[derive(Clone, Debug, Default)]
+pub struct HostSeen {
+    pub gpus: Vec<GpuSeen>,
+    /// There, but not to be read: nothing is known of them now.
+    pub unreadable: Vec<PciAddress>,
+}
+
 /// One GPU as the kernel shows it, with its instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuSeen {
@@ -141,7 +153,7 @@ pub trait Executor: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Where sysfs cannot be read.
-    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<Vec<GpuSeen>, mdev::Error>;
+    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<HostSeen, mdev::Error>;
 
     /// The slices that have a CDI file.
     ///
@@ -389,11 +401,17 @@ impl Executor for HostExecutor {
         }
     }
 
-    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<Vec<GpuSeen>, mdev::Error> {
+    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<HostSeen, mdev::Error> {
         let mut selection = self.settings().gpus.clone();
         selection.exclude.extend(at_work);
-        let gpus = inventory::gpus(&self.host, &selection)?;
-        gpus.into_iter().map(|gpu| self.seen(gpu)).collect()
+        let Inventory { gpus, unreadable } = inventory::gpus(&self.host, &selection)?;
+        let unreadable = unreadable.into_iter().map(|(address, error)| {
+            tracing::error!(%address, "cannot read this GPU: {}", Failure::from(&error).line());
+            address
+        });
+        let unreadable = unreadable.collect();
+        let gpus = gpus.into_iter().map(|gpu| self.seen(gpu)).collect::<Result<_, _>>()?;
+        Ok(HostSeen { gpus, unreadable })
     }
 
     fn published(&self) -> Result<Vec<SliceId>, EffectError> {

@@ -1,7 +1,7 @@
 //! What the core is told, and what it answers.
 
 use super::{
-    executor::{EffectError, GpuSeen},
+    executor::{EffectError, HostSeen},
     holder::Watched,
     worker::Finished,
 };
@@ -152,7 +152,7 @@ pub enum Message {
     },
     /// The host as it was read, with the change counters of its GPUs when the reading began.
     Seen {
-        gpus: Result<Vec<GpuSeen>, mdev::Error>,
+        host: Result<HostSeen, mdev::Error>,
         epochs: BTreeMap<PciAddress, u64>,
     },
     /// The kernel says that something changed.

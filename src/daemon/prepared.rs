@@ -29,6 +29,8 @@ pub struct Prepared {
     pub(super) socket: PathBuf,
     pub(super) lock: Lock,
     pub(super) lookout: Arc<dyn Lookout>,
+    /// The same where it is a process.
+    pub(super) lookout_process: Option<Arc<LookoutProcess>>,
     pub(super) uevents: Option<UeventSocket>,
     pub(super) sandbox: Sandbox,
 }
@@ -68,6 +70,7 @@ impl Prepared {
             lock: Lock::take(&state_dir)?,
             state_dir,
             lookout: Arc::new(host.clone()),
+            lookout_process: None,
             uevents: kernel_events::open(),
             sandbox: Sandbox::Off,
             settings,
@@ -91,7 +94,8 @@ impl Prepared {
         let lookout = LookoutProcess::start(&own_program(), self.root.as_deref(), patience);
         let lookout = Arc::new(lookout.map_err(StartError::Lookout)?);
         self.lookout = lookout.clone();
-        self.host = self.host.clone().with_kernel(lookout);
+        self.host = self.host.clone().with_kernel(lookout.clone());
+        self.lookout_process = Some(lookout);
         self.sandbox = sandbox::enter(Process::Daemon(&places)).map_err(StartError::Sandbox)?;
         tracing::info!("sandbox: {}", self.sandbox);
         match &self.sandbox {

@@ -27,7 +27,7 @@ use tokio::{
 use vgpud_config::Settings;
 use vgpud_kata::cdi::CdiFolder;
 use vgpud_mdev::Host;
-use vgpud_vmm::device::process::DeviceProcess;
+use vgpud_vmm::{device::process::DeviceProcess, lookout::LookoutProcess};
 
 /// How long clients may take to end their calls when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -47,6 +47,7 @@ pub struct Daemon {
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     /// Its other end goes when the server does.
     server_ended: watch::Receiver<()>,
+    lookout_ended: Option<oneshot::Receiver<()>>,
     hang_up: Option<oneshot::Sender<()>>,
     settings: Arc<Settings>,
     socket: Socket,
@@ -102,6 +103,8 @@ enum End {
     Asked,
     CoreEnded,
     ServerEnded,
+    /// Nothing can be proved free any more, and what is confined cannot start it again.
+    LookoutEnded,
 }
 
 impl Daemon {
@@ -132,8 +135,10 @@ impl Daemon {
         prepared: Prepared,
         executor: Option<Arc<dyn Executor>>,
     ) -> Result<Self, StartError> {
-        let Prepared { settings, host, config, root, state_dir, socket, lock, lookout, uevents, sandbox } =
-            prepared;
+        let lookout_ended = prepared.lookout_process.as_deref().map(watch_lookout).transpose()?;
+        let Prepared {
+            settings, host, config, root, state_dir, socket, lock, lookout, uevents, sandbox, ..
+        } = prepared;
         let (settings, folder, path) = (Arc::new(settings), state_dir, socket);
         let (ledger, state) = Ledger::open(&folder)?;
         let (publisher, current) = watch::channel(Arc::clone(&settings));
@@ -166,6 +171,7 @@ impl Daemon {
             core_task,
             server,
             server_ended,
+            lookout_ended,
             hang_up,
             settings,
             socket,
@@ -187,16 +193,21 @@ impl Daemon {
                 },
                 () = self.core.sender.closed() => break End::CoreEnded,
                 _ = self.server_ended.changed() => break End::ServerEnded,
+                () = ended(&mut self.lookout_ended) => break End::LookoutEnded,
             }
         };
         tell_systemd(&[NotifyState::Stopping]);
         if end == End::Asked {
             tracing::info!("vgpud stops; leases and running VMs are left alone");
         }
-        tokio::select! {
+        let stopped = tokio::select! {
             result = self.stop() => result,
             // A second signal: what runs in the kernel is left to the next start.
             () = signals.stop() => Ok(()),
+        };
+        match end {
+            End::LookoutEnded => stopped.and(Err(StartError::LookoutEnded)),
+            End::Asked | End::CoreEnded | End::ServerEnded => stopped,
         }
     }
 
@@ -324,6 +335,26 @@ async fn serve(
         .add_service(VgpudServer::new(service))
         .serve_with_incoming_shutdown(Door::new().open(listener), stop)
         .await
+}
+
+/// Tells of the end of the lookout.
+fn watch_lookout(lookout: &LookoutProcess) -> Result<oneshot::Receiver<()>, StartError> {
+    let (tell, ended) = oneshot::channel();
+    let tell = || {
+        // Nobody listens any more where the daemon ends.
+        let _ = tell.send(());
+    };
+    lookout.listen(tell).map_err(StartError::Lookout)?;
+    Ok(ended)
+}
+
+/// Waits for the end of something that may not be there.
+async fn ended(process: &mut Option<oneshot::Receiver<()>>) {
+    match process {
+        // The sender gone means the same.
+        Some(process) => drop(process.await),
+        None => std::future::pending().await,
+    }
 }
 
 fn tell_systemd(states: &[NotifyState<'_>]) {

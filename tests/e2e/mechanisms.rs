@@ -27,7 +27,7 @@ fn host() -> Host {
 }
 
 fn gpu(id: &str) -> Gpu {
-    let gpus = inventory::gpus(&host(), &GpuSelection::default()).unwrap();
+    let gpus = inventory::gpus(&host(), &GpuSelection::default()).unwrap().gpus;
     gpus.into_iter().find(|gpu| gpu.id.to_string() == id).unwrap_or_else(|| panic!("no {id} here"))
 }
 
@@ -84,7 +84,7 @@ fn assert_usable(made: &Instance) {
 
 #[test]
 fn the_inventory_sees_what_the_gpus_are() {
-    let gpus = inventory::gpus(&host(), &GpuSelection::default()).unwrap();
+    let gpus = inventory::gpus(&host(), &GpuSelection::default()).unwrap().gpus;
     for gpu in &gpus {
         eprintln!("{gpu:?}");
     }

@@ -48,6 +48,8 @@ fn what_it_must_not_do_is_not_let_through_and_its_slices_stay() {
     assert!(broken.is_empty(), "what it needs: {broken:?}");
     daemon.ok("gpus");
     trespass::lookout(lookout(&daemon), &ground, &mut report).unwrap();
+    daemon.kill();
+    daemon.start_again();
     for attempt in trespass::deadly_attempts(&ground) {
         trespass::try_one(daemon.pid(), &attempt, &mut report).unwrap();
         daemon.kill();

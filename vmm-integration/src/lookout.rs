@@ -59,8 +59,6 @@ pub struct LookoutProcess {
 struct Asked {
     last: u64,
     waiting: BTreeMap<u64, mpsc::Sender<Seen>>,
-    /// Read by a thread from the first question on: the daemon has one thread when it starts the process.
-    answers: Option<UnixStream>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -116,8 +114,22 @@ impl LookoutProcess {
 
     fn on(stream: UnixStream, patience: Duration) -> io::Result<Self> {
         stream.set_write_timeout(Some(patience))?;
-        let asked = Asked { last: 0, waiting: BTreeMap::new(), answers: Some(stream.try_clone()?) };
+        let asked = Asked { last: 0, waiting: BTreeMap::new() };
         Ok(Self { questions: Mutex::new(stream), asked: Arc::new(Mutex::new(asked)), patience })
+    }
+
+    /// Takes answers from now on, on a thread of its own, which the daemon may not have when it starts
+    /// the process. `at_end` is called when the process has ended.
+    ///
+    /// # Errors
+    /// Where there is no thread.
+    pub fn listen(&self, at_end: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let (asked, answers) = (Arc::clone(&self.asked), lock(&self.questions).try_clone()?);
+        thread::Builder::new().name("lookout".into()).spawn(move || {
+            read(&asked, answers);
+            at_end();
+        })?;
+        Ok(())
     }
 
     fn ask(&self, subject: Subject) -> Result<Seen, LookoutError> {
@@ -127,11 +139,6 @@ impl LookoutProcess {
             asked.last += 1;
             let number = asked.last;
             asked.waiting.insert(number, sender);
-            if let Some(answers) = asked.answers.take() {
-                let asked = Arc::clone(&self.asked);
-                let thread = thread::Builder::new().name("lookout".into());
-                thread.spawn(move || read(&asked, answers)).map_err(LookoutError::Gone)?;
-            }
             number
         };
         let said = say(&mut lock(&self.questions), &Question { number, subject });
@@ -158,7 +165,6 @@ fn read(asked: &Mutex<Asked>, answers: UnixStream) {
             let _ = waiting.send(seen);
         }
     }
-    tracing::error!("vgpud-lookout has ended; start vgpud again, or nothing is proved free any more");
     lock(asked).waiting.clear();
 }
 
@@ -266,7 +272,9 @@ mod tests {
 
     fn pair(patience: Duration) -> (LookoutProcess, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (LookoutProcess::on(ours, patience).unwrap(), theirs)
+        let lookout = LookoutProcess::on(ours, patience).unwrap();
+        lookout.listen(|| {}).unwrap();
+        (lookout, theirs)
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn everything() -> FakeHost {
 fn gpus_are_told_from_other_functions_and_come_in_order() {
     let fake = everything();
     let host = fake.host();
-    let gpus = gpus(&host, &GpuSelection::default()).unwrap();
+    let gpus = gpus(&host, &GpuSelection::default()).unwrap().gpus;
     assert_eq!(addresses(&gpus), ["0000:05:00.0", "0000:41:00.0"]);
     let [mdev, sriov] = &gpus[..] else { panic!() };
     assert_eq!(
@@ -77,7 +77,7 @@ fn the_operator_includes_and_excludes() {
         include: vec!["8086:1572".parse().unwrap()],
         exclude: vec![address("0000:41:00.0"), address("0000:77:00.0")],
     };
-    let gpus = gpus(&fake.host(), &selection).unwrap();
+    let gpus = gpus(&fake.host(), &selection).unwrap().gpus;
     assert_eq!(addresses(&gpus), ["0000:05:00.0", "0000:06:00.0"]);
     let told = |text| gpu(&fake.host(), &selection, address(text)).unwrap_err().to_string();
     assert_eq!(
@@ -96,7 +96,7 @@ fn virtual_functions_and_strangers_are_no_gpus() {
     let host = fake.host();
     host.write_attr(&host.path("sys/bus/pci/devices/0000:41:00.0/sriov_numvfs"), "8").unwrap();
     let selection = GpuSelection { include: vec!["1002:74b5".parse().unwrap()], ..GpuSelection::default() };
-    assert_eq!(addresses(&gpus(&host, &selection).unwrap()), ["0000:05:00.0", "0000:41:00.0"]);
+    assert_eq!(addresses(&gpus(&host, &selection).unwrap().gpus), ["0000:05:00.0", "0000:41:00.0"]);
     let told = |text| gpu(&host, &selection, address(text)).unwrap_err().to_string();
     assert_eq!(
         told("0000:41:02.0"),
@@ -112,7 +112,7 @@ fn virtual_functions_and_strangers_are_no_gpus() {
 #[test]
 fn a_host_without_pci_has_no_gpus() {
     let root = tempfile::tempdir().unwrap();
-    assert_eq!(gpus(&Host::new(root.path()), &GpuSelection::default()).unwrap(), []);
+    assert_eq!(gpus(&Host::new(root.path()), &GpuSelection::default()).unwrap().gpus, []);
 }
 
 #[test]
@@ -123,10 +123,10 @@ fn a_gpu_that_goes_while_it_is_read_is_left_out() {
     let folder = host.pci_device(address("0000:41:00.0"));
     for name in ["vendor", "device", "class"] {
         fs::remove_file(folder.join(name)).unwrap();
-        assert_eq!(addresses(&gpus(&host, &GpuSelection::default()).unwrap()), ["0000:05:00.0"]);
+        assert_eq!(addresses(&gpus(&host, &GpuSelection::default()).unwrap().gpus), ["0000:05:00.0"]);
     }
     fs::remove_dir_all(fs::canonicalize(&folder).unwrap()).unwrap();
-    assert_eq!(addresses(&gpus(&host, &GpuSelection::default()).unwrap()), ["0000:05:00.0"]);
+    assert_eq!(addresses(&gpus(&host, &GpuSelection::default()).unwrap().gpus), ["0000:05:00.0"]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn one_broken_gpu_does_not_hide_the_others_and_says_what_is_wrong() {
     let fake = everything();
     let host = fake.host();
     fake.set("sys/bus/pci/devices/0000:41:00.0/sriov_totalvfs", "eight");
-    assert_eq!(addresses(&gpus(&host, &GpuSelection::default()).unwrap()), ["0000:05:00.0"]);
+    assert_eq!(addresses(&gpus(&host, &GpuSelection::default()).unwrap().gpus), ["0000:05:00.0"]);
     let path = host.pci_device(address("0000:41:00.0")).join("sriov_totalvfs");
     assert_eq!(
         gpu(&host, &GpuSelection::default(), address("0000:41:00.0")).unwrap_err().to_string(),
@@ -204,7 +204,7 @@ proptest! {
         }
         let host = host.with_kernel(std::sync::Arc::new(Deaf)).with_patience(std::time::Duration::ZERO);
         let selection = GpuSelection::default();
-        for gpu in gpus(&host, &selection).unwrap() {
+        for gpu in gpus(&host, &selection).unwrap().gpus {
             let _ = crate::uncuttable(&gpu);
             for mechanism in crate::mechanisms(&gpu) {
                 for profile in mechanism.profiles(&gpu) {

@@ -2,7 +2,12 @@
 
 use super::{Cause, Core, Running};
 use crate::{
-    daemon::{executor::GpuSeen, holder::Watched, message::Message, worker::Worker},
+    daemon::{
+        executor::{GpuSeen, HostSeen},
+        holder::Watched,
+        message::Message,
+        worker::Worker,
+    },
     engine::{
         Effect, Event, Note, NoteKind, Phase, SliceId,
         reconcile::{self, HostView, Restart},
@@ -57,7 +62,7 @@ impl Core {
     /// Where the host cannot be read, or the ledger written.
     pub fn reconcile(&mut self) -> Result<(), super::super::StartError> {
         let seen = self.executor.look_at_all(&[]).map_err(super::super::StartError::Inventory)?;
-        self.gpus = seen.into_iter().map(|seen| (seen.gpu.address, seen)).collect();
+        self.gpus = seen.gpus.into_iter().map(|seen| (seen.gpu.address, seen)).collect();
         for intent in self.ledger.open_intents()? {
             tracing::info!(effect = %intent.effect, "interrupted by the last stop");
             self.ledger.close_intent(intent.id, &Outcome::Interrupted, super::now())?;
@@ -189,19 +194,19 @@ impl Core {
         let at_work = self.workers.values().filter(|worker| worker.running().is_some());
         let at_work: Vec<PciAddress> = at_work.map(Worker::gpu).collect();
         tokio::task::spawn_blocking(move || {
-            let gpus = executor.look_at_all(&at_work);
-            let _ = reports.send(Message::Seen { gpus, epochs });
+            let host = executor.look_at_all(&at_work);
+            let _ = reports.send(Message::Seen { host, epochs });
         });
     }
 
     /// A reading of the host is there.
     pub(super) fn seen(
         &mut self,
-        gpus: Result<Vec<GpuSeen>, mdev::Error>,
+        host: Result<HostSeen, mdev::Error>,
         epochs: &BTreeMap<PciAddress, u64>,
     ) -> Result<(), ledger::Error> {
-        match gpus {
-            Ok(gpus) => self.take_in(gpus, epochs)?,
+        match host {
+            Ok(host) => self.take_in(host, epochs)?,
             Err(error) => tracing::error!("cannot read the host: {}", Failure::from(&error).line()),
         }
         let again = self.refresh.reading == Reading::RunningAgain;
@@ -213,17 +218,16 @@ impl Core {
         Ok(())
     }
 
-    fn take_in(
-        &mut self,
-        gpus: Vec<GpuSeen>,
-        epochs: &BTreeMap<PciAddress, u64>,
-    ) -> Result<(), ledger::Error> {
+    fn take_in(&mut self, host: HostSeen, epochs: &BTreeMap<PciAddress, u64>) -> Result<(), ledger::Error> {
         let settled = |core: &Self, gpu: &PciAddress| {
             let busy = core.workers.get(gpu).is_some_and(|worker| worker.running().is_some());
             !busy && core.epochs.get(gpu) == epochs.get(gpu)
         };
+        let HostSeen { gpus, unreadable } = host;
         let mut now: BTreeMap<_, _> = gpus.into_iter().map(|seen| (seen.gpu.address, seen)).collect();
-        let gone: Vec<_> = self.gpus.keys().filter(|gpu| !now.contains_key(gpu)).copied().collect();
+        // What cannot be read is not gone: it is as it was last seen.
+        let there = |gpu: &PciAddress| now.contains_key(gpu) || unreadable.contains(gpu);
+        let gone: Vec<_> = self.gpus.keys().filter(|gpu| !there(gpu)).copied().collect();
         for gpu in gone.into_iter().filter(|gpu| settled(self, gpu)).collect::<Vec<_>>() {
             self.vanish(gpu)?;
         }

@@ -37,6 +37,22 @@ fn every_thread_and_process_has_given_up_its_rights() {
 }
 
 #[test]
+fn it_ends_with_its_lookout_and_says_so() {
+    if !root() {
+        return;
+    }
+    let home = Home::new();
+    let daemon = home.start();
+    let pid = lookout(&daemon).to_string();
+    assert!(std::process::Command::new("kill").args(["-s", "KILL", &pid]).status().unwrap().success());
+    assert_eq!(daemon.ended().code(), Some(2));
+    assert!(home.log().contains("vgpud-lookout has ended"), "{}", home.log());
+    drop(daemon);
+    let daemon = home.start();
+    assert_eq!(home.status().pid, daemon.pid());
+}
+
+#[test]
 fn what_it_must_not_do_is_not_let_through() {
     if !root() {
         return;
@@ -56,6 +72,8 @@ fn what_it_must_not_do_is_not_let_through() {
     assert!(broken.is_empty(), "what it needs: {broken:?}");
     assert_eq!(home.status().pid, daemon.pid(), "it goes on as if nothing had been");
     trespass::lookout(lookout(&daemon), &ground, &mut report).unwrap();
+    drop(daemon);
+    daemon = home.start();
     for attempt in trespass::deadly_attempts(&ground) {
         trespass::try_one(daemon.pid(), &attempt, &mut report).unwrap();
         drop(daemon);

@@ -4,7 +4,7 @@ use crate::{
     api::{self, create_progress::Step, vgpud_client::VgpudClient},
     daemon::{
         Daemon, Options, Prepared, StartError,
-        executor::{Done, EffectError, Executor, GpuSeen, HostExecutor},
+        executor::{Done, EffectError, Executor, GpuSeen, HostExecutor, HostSeen},
         message::Message,
         options::LogFormat,
     },
@@ -292,7 +292,7 @@ impl Bench {
         let executor = self.real_executor();
         let now = Arc::clone(&self.daemon.as_ref().unwrap().handle().snapshot.borrow());
         assert_eq!(invariants::of_state(&now.state), Vec::<String>::new());
-        for seen in executor.look_at_all(&[]).unwrap() {
+        for seen in executor.look_at_all(&[]).unwrap().gpus {
             for instance in seen.instances {
                 let owned = now.state.uses(instance.gpu, instance.name);
                 assert!(owned, "{} of {} belongs to no slice", instance.name, instance.gpu);
@@ -488,7 +488,7 @@ impl Executor for Gate {
         self.inner.look(gpu)
     }
 
-    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<Vec<GpuSeen>, mdev::Error> {
+    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<HostSeen, mdev::Error> {
         self.inner.look_at_all(at_work)
     }
 

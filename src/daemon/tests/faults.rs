@@ -114,6 +114,18 @@ async fn a_stranger_in_the_group_keeps_the_slice_from_being_handed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_cannot_be_read_is_not_taken_for_gone() {
+    let bench = Bench::started(&machine()).await;
+    bench.create("vf-8", SRIOV, 1, Some("pod-a")).await.unwrap();
+    bench.fake.set(&format!("sys/bus/pci/devices/{SRIOV}/sriov_totalvfs"), "eight");
+    bench.client().list_gpus(api::ListGpusRequest {}).await.unwrap();
+    assert_eq!(bench.phases().await["s1"], api::Phase::Leased);
+    bench.fake.set(&format!("sys/bus/pci/devices/{SRIOV}/sriov_totalvfs"), "8");
+    bench.release("s1").await.unwrap();
+    bench.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_vanishes_takes_its_slices_out_of_use() {
     let bench = Bench::started(&machine()).await;
     bench.create("vf-8", SRIOV, 2, Some("pod-a")).await.unwrap();

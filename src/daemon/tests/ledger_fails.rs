@@ -4,7 +4,7 @@ use super::bench::{Bench, MDEV, SRIOV, machine};
 use crate::{
     daemon::{
         StartError,
-        executor::{Done, EffectError, Executor, GpuSeen},
+        executor::{Done, EffectError, Executor, GpuSeen, HostSeen},
     },
     engine::{Effect, SliceId, Target},
     ledger::{self, Ledger},
@@ -58,7 +58,7 @@ impl Executor for Witness {
         self.inner.look(gpu)
     }
 
-    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<Vec<GpuSeen>, mdev::Error> {
+    fn look_at_all(&self, at_work: &[PciAddress]) -> Result<HostSeen, mdev::Error> {
         self.inner.look_at_all(at_work)
     }
 

@@ -136,7 +136,8 @@ impl Entry {
             libc::SYS_fchownat => ("chown", self.path(int(first), second)),
             // The others are addresses of the kernel's, as of netlink.
             libc::SYS_bind if self.family(second) == libc::AF_UNIX => ("bind", places.socket.clone()),
-            libc::SYS_execve if by == Maker::Device => {
+            // The lookout is started the same way, and its death is that of vgpud.
+            libc::SYS_execve if by == Maker::Device && self.starts_work(second) => {
                 return Some(Call { kind: Kind::Process, what: "execve".to_owned(), by });
             }
             libc::SYS_ioctl => return self.vfio(first, second, by),
@@ -166,6 +167,13 @@ impl Entry {
             None => return None,
         };
         Some(Call { kind: Kind::Vfio, what: name, by })
+    }
+
+    /// Whether these arguments of a program are of one that works on a device.
+    fn starts_work(&self, arguments: u64) -> bool {
+        // The name of the program and the first word after it; a pointer each.
+        let second = self.bytes(arguments + 8, 8).try_into().map_or(0, u64::from_ne_bytes);
+        self.text(second) == Path::new("device")
     }
 
     fn open_file(&self, descriptor: i32) -> Option<PathBuf> {

@@ -3,12 +3,16 @@
 use super::Check;
 use crate::{Error, isolation};
 use vgpud_config::Settings;
-use vgpud_mdev::{Gpu, Host, inventory, mechanisms, uncuttable};
+use vgpud_mdev::{
+    Gpu, Host,
+    inventory::{self, Inventory},
+    mechanisms, uncuttable,
+};
 
 pub(super) fn gpus(host: &Host, settings: &Settings) -> Vec<Check> {
     const NAME: &str = "gpus";
-    let gpus = match inventory::gpus(host, &settings.gpus) {
-        Ok(gpus) => gpus,
+    let Inventory { gpus, unreadable } = match inventory::gpus(host, &settings.gpus) {
+        Ok(inventory) => inventory,
         Err(error) => return vec![Check::unreadable(NAME, &error)],
     };
     let cuttable = gpus.iter().filter(|gpu| uncuttable(gpu).is_none()).count();
@@ -23,6 +27,7 @@ pub(super) fn gpus(host: &Host, settings: &Settings) -> Vec<Check> {
         }
         (found, cuttable) => Check::pass(NAME, format!("{cuttable} of {found} GPUs can be cut")),
     }];
+    checks.extend(unreadable.iter().map(|(_, error)| Check::unreadable("gpu", error)));
     for gpu in &gpus {
         checks.push(cutting(gpu));
         checks.extend(isolation(host, gpu));
