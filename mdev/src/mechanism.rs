@@ -3,7 +3,7 @@
 use crate::{ComputeShare, Error, Gpu, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
 use crate::{MechanismKind, mdev_bus::MdevBus, sriov::Sriov};
 use serde::Serialize;
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 /// A size that a mechanism can create on one GPU now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -109,6 +109,11 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where the kernel says that the reset failed, or the device is silent after it.
     fn reset(&self, host: &Host, instance: &Instance) -> Result<ResetOutcome, Error>;
+
+    /// The attribute that [`clear_memory`](Self::clear_memory) writes, where it writes one.
+    fn clear_attribute(&self, _host: &Host, _gpu: PciAddress, _name: InstanceName) -> Option<PathBuf> {
+        None
+    }
 
     /// Lets the vendor's driver clear the instance's memory, where it can be asked to. The caller has
     /// proved that nobody uses the instance.

@@ -20,6 +20,7 @@ use crate::{
     ClearOutcome, ComputeShare, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind,
     PciAddress, Profile, ProfileName, ResetOutcome, VfIndex, attribute, binding,
 };
+use std::path::PathBuf;
 use vgpud_config::Shown;
 use virtual_function::{VirtualFunction, virtual_functions};
 
@@ -150,6 +151,11 @@ impl Mechanism for Sriov {
             Some(vf) => vf.reset(host),
             None => Err(Error::NoSuchInstance { gpu: instance.gpu, name: instance.name }),
         }
+    }
+
+    fn clear_attribute(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Option<PathBuf> {
+        let index = index_of(gpu, name).ok()?;
+        Some(vendor_clear::attribute_of(&host.pci_device(gpu).join(format!("virtfn{}", index.0))))
     }
 
     fn clear_memory(&self, host: &Host, instance: &Instance) -> Result<ClearOutcome, Error> {

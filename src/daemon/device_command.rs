@@ -4,7 +4,7 @@ use super::{StartError, sandbox};
 use clap::{Args, Subcommand, ValueEnum};
 use std::{io, path::PathBuf};
 use vgpud_config::NodeKind;
-use vgpud_mdev::{Host, InstanceName, MdevUuid, PciAddress, VfIndex};
+use vgpud_mdev::{Host, InstanceName, MdevUuid, PciAddress, VfIndex, mechanism};
 use vgpud_vmm::{
     device::process::{self, Form, Job, Task},
     preflight::Level,
@@ -87,7 +87,11 @@ impl DeviceCommand {
         process::end_with_parent().map_err(StartError::Device)?;
         // As the daemon that started it: by its settings.
         if sandbox::holds() {
-            sandbox::enter(sandbox::Process::Device(&host)).map_err(StartError::Sandbox)?;
+            let writes = match task {
+                Task::Scrub => mechanism(name.mechanism()).clear_attribute(&host, job.gpu, name),
+                Task::Preflight(_) => None,
+            };
+            sandbox::enter(sandbox::Process::Device { host: &host, writes }).map_err(StartError::Sandbox)?;
         }
         let form = if place.json { Form::Json } else { Form::Text };
         process::serve(&host, &job, form, &mut io::stdout().lock()).map_err(StartError::Device)

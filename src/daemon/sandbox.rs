@@ -8,7 +8,7 @@
 //! | process | capabilities | files | system calls |
 //! | --- | --- | --- | --- |
 //! | daemon | DAC_OVERRIDE CHOWN FOWNER IPC_LOCK | writes PCI devices' attributes and its own folders, runs itself | its work |
-//! | `vgpud device` | DAC_OVERRIDE IPC_LOCK | writes VFIO and KVM nodes, runs nothing | no sockets, no change of files, no programs |
+//! | `vgpud device` | DAC_OVERRIDE IPC_LOCK | writes VFIO and KVM nodes and its vendor's clear, runs nothing | no sockets, no change of files, no programs |
 //! | `vgpud lookout` | SYS_PTRACE DAC_READ_SEARCH SYS_ADMIN | opens nothing to write | as `device`, opens only to read, no requests to devices |
 //!
 //! The lookout (`vgpud_vmm::lookout`) is outside of Landlock, which would take from it the sight of other
@@ -22,7 +22,8 @@
 //!
 //! Unix sockets of other services that are files: the host's user database may be behind one
 //! (sssd, nscd), and no Landlock below ABI 9 tells them apart. Reading `/etc`. Owners and
-//! modes of files: neither Landlock nor seccomp tells a node, which is given to its consumer, from them. Where the kernel has no Landlock, files: [`Sandbox`] says so wherever it is shown.
+//! modes of files: neither Landlock nor seccomp tells a node, which is given to its consumer, from them.
+//! Where the kernel has no Landlock, files: [`Sandbox`] says so wherever it is shown.
 
 mod calls;
 mod capabilities;
@@ -38,10 +39,14 @@ use vgpud_mdev::Host;
 use vgpud_vmm::doctor;
 
 /// Which process gives up its rights.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Process<'a> {
     Daemon(&'a Places),
-    Device(&'a Host),
+    Device {
+        host: &'a Host,
+        /// The attribute that its work writes, where there is one.
+        writes: Option<PathBuf>,
+    },
     Lookout,
 }
 
@@ -103,7 +108,9 @@ pub fn enter(process: Process<'_>) -> Result<Sandbox, SandboxError> {
     set_no_new_privs(true).map_err(|errno| SandboxError::NoNewPrivs(errno.into()))?;
     let (wanted, rules, calls) = match process {
         Process::Daemon(places) => (capabilities::DAEMON, Some(files::daemon(places)?), calls::Set::Daemon),
-        Process::Device(host) => (capabilities::DEVICE, Some(files::device(host)), calls::Set::Device),
+        Process::Device { host, writes } => {
+            (capabilities::DEVICE, Some(files::device(host, writes)), calls::Set::Device)
+        }
         Process::Lookout => (capabilities::LOOKOUT, None, calls::Set::Lookout),
     };
     let capabilities = capabilities::keep(wanted).map_err(SandboxError::Capabilities)?;

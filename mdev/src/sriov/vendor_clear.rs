@@ -10,11 +10,17 @@
 //! success and clears nothing (libgv/core/amdgv_vfmgr.c). Intel's xe clears after each reset, unasked.
 
 use crate::{ClearOutcome, Error, Host, PciAddress, attribute};
+use std::path::{Path, PathBuf};
 
 const ATTRIBUTE: &str = "clrvffb";
 
+/// Where a VF's sysfs folder has it, if its driver offers it.
+pub(super) fn attribute_of(vf: &Path) -> PathBuf {
+    vf.join(ATTRIBUTE)
+}
+
 pub(super) fn clear(host: &Host, vf: PciAddress) -> Result<ClearOutcome, Error> {
-    let path = host.pci_device(vf).join(ATTRIBUTE);
+    let path = attribute_of(&host.pci_device(vf));
     if !attribute::exists(&path) {
         return Ok(ClearOutcome::NotOffered);
     }
@@ -35,7 +41,7 @@ mod tests {
     use super::*;
     use crate::attribute::Kernel;
     use nix::errno::Errno;
-    use std::{fs, io, path::Path, sync::Arc, time::Duration};
+    use std::{fs, io, sync::Arc, time::Duration};
 
     const VF: &str = "0000:41:02.0";
 

@@ -76,6 +76,8 @@ fn on_a_full_disk_nothing_is_done_and_room_brings_the_last_state_back() {
     let request = ["create", "vf-4", "--gpu", GPU];
     on_a_disk_of(256, &home, || {
         let daemon = home.start();
+        // An answer comes when the start is on record.
+        assert_eq!(home.status().pid, daemon.pid());
         let filler = fill(&home.state_dir());
         let refused = home.vgpuctl(&request);
         assert!(!refused.status.success());

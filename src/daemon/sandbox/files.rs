@@ -145,9 +145,10 @@ pub fn daemon(places: &Places) -> Result<Vec<Rule>, SandboxError> {
 }
 
 /// What the process needs that works on one device; the daemon's rules hold for it too.
-pub fn device(host: &Host) -> Vec<Rule> {
+pub fn device(host: &Host, writes: Option<PathBuf>) -> Vec<Rule> {
     let mut rules = vec![rule(host.path("/sys"), Right::Read), rule(host.path("/proc"), Right::Read)];
     rules.extend(devices(host));
+    rules.extend(writes.map(|attribute| rule(attribute, Right::Set)));
     rules
 }
 
