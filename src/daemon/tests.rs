@@ -8,5 +8,6 @@ mod ledger_fails;
 mod life;
 mod limits;
 mod quarantine;
+mod race;
 mod removal;
 mod reuse;

@@ -13,7 +13,7 @@ use crate::{
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant},
@@ -299,10 +299,12 @@ impl Bench {
             }
         }
         let leased = now.state.slices.values().filter(|slice| slice.phase.lease().is_some());
-        let leased: Vec<SliceId> = leased.map(|slice| slice.id).collect();
+        let leased: BTreeSet<SliceId> = leased.map(|slice| slice.id).collect();
         let begin = Instant::now();
+        // They come in order of name, where s10 is before s2.
+        let published = || executor.published().unwrap().into_iter().collect::<BTreeSet<_>>();
         // Files of ended leases are removed on another thread.
-        while executor.published().unwrap() != leased {
+        while published() != leased {
             assert!(begin.elapsed() < LIMIT, "CDI files {:?}", executor.published());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
