@@ -405,9 +405,10 @@ fn cdi(error: &cdi::Error) -> (Code, &'static str) {
         cdi::Error::Kind { .. } | cdi::Error::Device { .. } | cdi::Error::Node { .. } => {
             (Code::FailedPrecondition, "CDI_NAME")
         }
-        cdi::Error::Folder { .. } | cdi::Error::Write { .. } | cdi::Error::Remove { .. } => {
-            (Code::Internal, "CDI_FILE")
-        }
+        cdi::Error::Folder { .. }
+        | cdi::Error::OpenFolder { .. }
+        | cdi::Error::Write { .. }
+        | cdi::Error::Remove { .. } => (Code::Internal, "CDI_FILE"),
     }
 }
 

@@ -9,8 +9,8 @@
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open, openat, renameat},
-    sys::stat::{Mode, fchmod},
-    unistd::{UnlinkatFlags, fsync, mkdir, unlinkat},
+    sys::stat::{Mode, fchmod, fstat},
+    unistd::{UnlinkatFlags, fsync, geteuid, mkdir, unlinkat},
 };
 use serde::Serialize;
 use std::{
@@ -54,6 +54,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("The CDI folder {} is not safe: {why}, so they say which devices a runtime hands over; see what is in it and make it root's own (chown root, chmod 0755)", path.display())]
+    OpenFolder { path: PathBuf, why: String },
     #[error("Cannot write the CDI file {}", path.display())]
     Write {
         path: PathBuf,
@@ -184,7 +186,7 @@ impl CdiFolder {
     fn open_or_make(&self) -> Result<OwnedFd, Error> {
         match self.open() {
             Err(Errno::ENOENT) => {}
-            other => return other.map_err(|errno| self.unusable(errno)),
+            other => return self.guarded(other.map_err(|errno| self.unusable(errno))?),
         }
         if let Some(parent) = self.dir.parent() {
             fs::create_dir_all(parent).map_err(|source| Error::Folder { path: self.dir.clone(), source })?;
@@ -199,6 +201,19 @@ impl CdiFolder {
         if made {
             // Whatever the umask: runtimes read it under users of their own.
             fchmod(&dir, mode).map_err(|errno| self.unusable(errno))?;
+        }
+        self.guarded(dir)
+    }
+
+    /// The folder, if nobody but root and this process's user may put files there.
+    fn guarded(&self, dir: OwnedFd) -> Result<OwnedFd, Error> {
+        let refused = |why| Err(Error::OpenFolder { path: self.dir.clone(), why });
+        let found = fstat(&dir).map_err(|errno| self.unusable(errno))?;
+        if found.st_uid != 0 && found.st_uid != geteuid().as_raw() {
+            return refused(format!("user {} owns it", found.st_uid));
+        }
+        if found.st_mode & 0o022 != 0 {
+            return refused(format!("others may write to it (mode {:04o})", found.st_mode & 0o7777));
         }
         Ok(dir)
     }

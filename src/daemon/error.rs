@@ -23,6 +23,16 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    #[error("Cannot use the lock {}: {why}; remove it when no vgpud runs, and start again", path.display())]
+    PlantedLock { path: PathBuf, why: &'static str },
+    #[error("Cannot look at the folder {}", path.display())]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is not safe for vgpud's state: {why}; see what is in it, make it root's own (chown root, chmod 0700), or set another state_dir under [daemon]", path.display())]
+    OpenFolder { path: PathBuf, why: String },
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
     #[error("Cannot read which GPUs this host has")]

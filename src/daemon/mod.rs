@@ -33,6 +33,7 @@ mod convert;
 mod core;
 mod device_command;
 mod error;
+mod folder;
 mod kernel_events;
 mod lock;
 mod logging;

@@ -58,6 +58,8 @@ pub use open::{FILE, Ledger};
 pub use scrub::{PastScrub, Scrub, ScrubResult, ScrubWork};
 
 #[cfg(test)]
+mod planted_tests;
+#[cfg(test)]
 mod read_tests;
 #[cfg(test)]
 mod tests;

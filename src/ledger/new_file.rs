@@ -62,7 +62,9 @@ pub fn mark(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     let draft = folder.join(format!("{MARKER}.new"));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    // What was planted or left there goes, and is never written through.
+    remove(&draft)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(MARKER_TEXT.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, &path)?;

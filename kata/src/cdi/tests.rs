@@ -7,7 +7,7 @@ use nix::sys::stat::{SFlag, makedev, mknod};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::{
-    os::unix::fs::{MetadataExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     sync::atomic::{AtomicBool, Ordering},
 };
 use tempfile::TempDir;
@@ -134,6 +134,41 @@ fn planted_links_are_replaced_and_removed_but_never_followed() {
     cdi.withdraw("s2").unwrap();
     assert_eq!(names(&cdi.dir), ["vgpud-s1.json"]);
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+}
+
+#[test]
+fn planted_hard_links_and_fifos_are_replaced_and_never_written_to() {
+    type Plant = fn(&Path, &Path);
+    let plants: [Plant; 2] = [
+        |target, name| fs::hard_link(target, name).unwrap(),
+        |_, name| nix::unistd::mkfifo(name, Mode::from_bits_truncate(0o600)).unwrap(),
+    ];
+    for plant in plants {
+        let (_dir, host, cdi) = folder();
+        let target = host.path("/precious");
+        fs::create_dir_all(&cdi.dir).unwrap();
+        fs::write(&target, "precious").unwrap();
+        for name in ["vgpud-s1.json", ".vgpud-s1.part", "vgpud-s2.json"] {
+            plant(&target, &cdi.dir.join(name));
+        }
+        cdi.publish("s1", Path::new(NODE)).unwrap();
+        assert!(fs::symlink_metadata(cdi.dir.join("vgpud-s1.json")).unwrap().is_file());
+        cdi.withdraw("s2").unwrap();
+        assert_eq!(names(&cdi.dir), ["vgpud-s1.json"]);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    }
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_gets_no_file_but_loses_ours() {
+    let (_dir, _, cdi) = folder();
+    cdi.publish("s1", Path::new(NODE)).unwrap();
+    fs::set_permissions(&cdi.dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = cdi.publish("s2", Path::new(NODE)).unwrap_err().to_string();
+    assert!(error.contains("mode 0777") && error.contains("chmod 0755"), "{error}");
+    assert_eq!(names(&cdi.dir), ["vgpud-s1.json"]);
+    cdi.withdraw("s1").unwrap();
+    assert_eq!(names(&cdi.dir), Vec::<String>::new());
 }
 
 #[test]

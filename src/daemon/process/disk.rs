@@ -35,7 +35,7 @@ fn on_a_disk_of(kib: usize, home: &Home, test: impl FnOnce() + Send) {
             &at,
             Some("tmpfs"),
             MsFlags::empty(),
-            Some(format!("size={kib}k").as_str()),
+            Some(format!("size={kib}k,mode=700").as_str()),
         )
         .unwrap();
         test();
