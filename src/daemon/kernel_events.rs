@@ -16,6 +16,9 @@ pub fn open() -> Option<UeventSocket> {
     UeventSocket::open().inspect_err(failed).ok()
 }
 
+/// Events that are read before the host is: in a flood there is always one more.
+const AT_ONCE: usize = 1000;
+
 /// Listens until the core is gone.
 pub async fn listen(socket: UeventSocket, core: Sender) {
     let socket = match readiness::readable(socket) {
@@ -28,17 +31,19 @@ pub async fn listen(socket: UeventSocket, core: Sender) {
     loop {
         let Ok(mut ready) = socket.readable().await else { return };
         let mut changed = false;
-        loop {
+        for _ in 0..AT_ONCE {
             match socket.get_ref().try_next() {
                 Ok(Some(received)) => changed |= matters(&received),
-                Ok(None) => break,
+                Ok(None) => {
+                    ready.clear_ready();
+                    break;
+                }
                 Err(error) => {
                     tracing::error!("kernel events end: {}", Failure::from(&error).line());
                     return;
                 }
             }
         }
-        ready.clear_ready();
         if changed {
             // Enabling VFs makes hundreds of events; one reading answers them all.
             tokio::time::sleep(GATHERING).await;
