@@ -58,8 +58,8 @@ const FLOWS: [Flow; 8] = [
         quick: &[Kind::Process, Kind::Vfio, Kind::Node, Kind::Cdi, Kind::Socket, Kind::Ledger],
     },
     Flow { place: MDEV, after: None, quick: DEVICE },
-    // Interrupted were the scrub after a lease, the creation, and the end.
-    Flow { place: MI300X, after: Some("VFIO_DEVICE_RESET"), quick: DEVICE },
+    // Interrupted were the scrub after a lease (opening the device resets it), the creation, and the end.
+    Flow { place: MI300X, after: Some("VFIO_GROUP_GET_DEVICE_FD"), quick: DEVICE },
     Flow { place: SIM, after: Some("write bind"), quick: &[] },
     Flow { place: SIM, after: Some("write sriov_numvfs"), quick: &[Kind::Sysfs] },
     Flow { place: MDEV, after: Some("write create"), quick: &[] },
