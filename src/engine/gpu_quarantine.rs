@@ -3,9 +3,7 @@
 //! Nothing new is cut from it, no lease begins on it, and no instance is made again on it, until an
 //! operator clears it. Leases that run are left alone, and what is released is scrubbed as ever.
 
-use super::{
-    Note, NoteKind, Phase, QuarantineCause, Rejected, RequestId, SliceId, State, Transition, UnixMillis,
-};
+use super::{Note, NoteKind, QuarantineCause, Rejected, RequestId, SliceId, State, Transition, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt};
 use vgpud_config::PciAddress;
@@ -118,22 +116,8 @@ impl Transition {
 
     /// A slice that nobody leases is put aside by an operator.
     pub(super) fn set_aside(&mut self, id: SliceId, reason: &str, by: Actor) -> Result<(), Rejected> {
-        let slice = self.get(id)?;
-        match &slice.phase {
-            Phase::Ready if slice.tie.is_none() => {
-                self.quarantine_by(id, QuarantineCause::Operator, reason, by)
-            }
-            Phase::Leased { lease } | Phase::Releasing { lease } => {
-                Err(Rejected::Leased { slice: id, owner: lease.owner.clone() })
-            }
-            Phase::Quarantined { why } => {
-                Err(Rejected::Quarantined { slice: id, evidence: why.evidence.clone() })
-            }
-            Phase::Ready => Err(Rejected::Busy { slice: id, phase: "being created with others" }),
-            Phase::Planned | Phase::Creating | Phase::Scrubbing | Phase::Destroying => {
-                Err(Rejected::Busy { slice: id, phase: slice.phase.word() })
-            }
-        }
+        self.get_free(id)?;
+        self.quarantine_by(id, QuarantineCause::Operator, reason, by)
     }
 
     /// A slice that has no instance, on a GPU that none is made on: it waits for an operator too.

@@ -133,7 +133,7 @@ fn hold(node: &str) -> Child {
 fn a_lease_ends_by_itself_but_never_under_a_process_that_has_the_device() {
     let daemon = Daemon::start_with("[timeouts]\nrelease = \"1s\"");
     for id in a_vf_and_an_mdev(&daemon) {
-        daemon.ok(&format!("lease {id} --owner a --for 4s"));
+        daemon.ok(&format!("lease {id} --owner a --for 15s"));
         let node = daemon.slice(&id)["lease"]["node"].as_str().unwrap().to_owned();
         let mut holder = hold(&node);
         let why = wait_for("the lease to be overdue", MINUTE, || {

@@ -120,26 +120,10 @@ fn what_an_interrupted_publication_left_is_no_hindrance_and_goes() {
 }
 
 #[test]
-fn planted_links_are_replaced_and_removed_but_never_followed() {
-    let (_dir, host, cdi) = folder();
-    let target = host.path("/etc/passwd");
-    fs::create_dir_all(target.parent().unwrap()).unwrap();
-    fs::create_dir_all(&cdi.dir).unwrap();
-    fs::write(&target, "precious").unwrap();
-    for name in ["vgpud-s1.json", ".vgpud-s1.part", "vgpud-s2.json"] {
-        symlink(&target, cdi.dir.join(name)).unwrap();
-    }
-    cdi.publish("s1", Path::new(NODE)).unwrap();
-    assert!(fs::symlink_metadata(cdi.dir.join("vgpud-s1.json")).unwrap().is_file());
-    cdi.withdraw("s2").unwrap();
-    assert_eq!(names(&cdi.dir), ["vgpud-s1.json"]);
-    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
-}
-
-#[test]
-fn planted_hard_links_and_fifos_are_replaced_and_never_written_to() {
+fn planted_files_are_replaced_and_removed_and_never_followed_or_written_to() {
     type Plant = fn(&Path, &Path);
-    let plants: [Plant; 2] = [
+    let plants: [Plant; 3] = [
+        |target, name| symlink(target, name).unwrap(),
         |target, name| fs::hard_link(target, name).unwrap(),
         |_, name| nix::unistd::mkfifo(name, Mode::from_bits_truncate(0o600)).unwrap(),
     ];

@@ -38,7 +38,7 @@ pub const MDEV: &str = "0000:42:00.0";
 pub const SECOND: &str = "0000:43:00.0";
 
 /// Longest that anything may take here.
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// A SR-IOV GPU with 8 VFs, an mdev parent, and another SR-IOV GPU.
 pub fn machine() -> Machine {

@@ -1,7 +1,7 @@
 //! The daemon dies before and after every single effect, and starts again: the points are counted
 //! by running each flow, not picked by hand, and every kind of effect has to come up in them.
 
-use super::bench::{Bench, Gate, MDEV, SRIOV, Side, create, machine};
+use super::bench::{Bench, Gate, LIMIT, MDEV, SRIOV, Side, create, machine};
 use crate::{api, engine::Effect};
 use std::{collections::BTreeSet, io::Write as _, sync::Arc};
 use tonic::transport::Channel;
@@ -97,7 +97,9 @@ async fn until_the_gate(bench: &mut Bench, gate: &Arc<Gate>, flow: Option<Flow>)
         }
     });
     // A CDI file is removed a moment before its removal stands at the gate.
+    let begun = std::time::Instant::now();
     while gate.reached().is_none() && !(life.is_finished() && bench.is_settled() && gate.is_idle()) {
+        assert!(begun.elapsed() < LIMIT, "{flow:?} neither reached its gate nor ended");
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
     bench.crash().await;

@@ -72,7 +72,7 @@ const LEDGER_STEP: usize = 24;
 /// What of a flow is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
-    /// Of each call, the first and the last time that it is made.
+    /// Of each call of the flow's quick kinds, the first and the last time that it is made.
     Quick,
     All,
 }
@@ -250,7 +250,7 @@ fn the_tracer_kills_before_the_kernel_executes_a_call() {
     }
 }
 
-/// Of each call of each kind the first and the last time that it is made, and every 24th of the
+/// Of each kind of call, on one GPU or more, the first and the last time that it is made, and every 24th of the
 /// ledger's.
 #[test]
 fn a_vgpud_that_dies_at_calls_of_every_kind_loses_and_leaks_nothing() {

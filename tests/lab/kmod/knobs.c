@@ -35,6 +35,19 @@ static int copy_word(char *word, size_t size, const char __user *buf,
 	return 0;
 }
 
+/* Brings in one of these words: its place among them. */
+static int copy_choice(const char * const *words, size_t most,
+		       const char __user *buf, size_t count)
+{
+	char word[16];
+	int ret;
+
+	ret = copy_word(word, sizeof(word), buf, count);
+	if (ret)
+		return ret;
+	return match_string(words, most, word);
+}
+
 static int flr_show(struct seq_file *m, void *unused)
 {
 	struct simgpu *gpu = m->private;
@@ -47,14 +60,9 @@ static ssize_t flr_write(struct file *file, const char __user *buf,
 			 size_t count, loff_t *ppos)
 {
 	struct simgpu *gpu = file_inode(file)->i_private;
-	char word[16];
-	int how;
-	int ret;
+	int how = copy_choice(flr_words, ARRAY_SIZE(flr_words), buf,
+			      count);
 
-	ret = copy_word(word, sizeof(word), buf, count);
-	if (ret)
-		return ret;
-	how = match_string(flr_words, ARRAY_SIZE(flr_words), word);
 	if (how < 0)
 		return how;
 	WRITE_ONCE(gpu->knobs.flr, how);
@@ -82,14 +90,9 @@ static ssize_t clrvffb_write(struct file *file, const char __user *buf,
 			     size_t count, loff_t *ppos)
 {
 	struct simgpu *gpu = file_inode(file)->i_private;
-	char word[16];
-	int how;
-	int ret;
+	int how = copy_choice(clrvffb_words, ARRAY_SIZE(clrvffb_words), buf,
+			      count);
 
-	ret = copy_word(word, sizeof(word), buf, count);
-	if (ret)
-		return ret;
-	how = match_string(clrvffb_words, ARRAY_SIZE(clrvffb_words), word);
 	if (how < 0)
 		return how;
 	WRITE_ONCE(gpu->knobs.clrvffb, how);
