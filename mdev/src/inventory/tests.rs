@@ -134,12 +134,15 @@ fn one_broken_gpu_does_not_hide_the_others_and_says_what_is_wrong() {
     let fake = everything();
     let host = fake.host();
     fake.set("sys/bus/pci/devices/0000:41:00.0/sriov_totalvfs", "eight");
-    assert_eq!(addresses(&gpus(&host, &GpuSelection::default()).unwrap().gpus), ["0000:05:00.0"]);
+    let Inventory { gpus, unreadable } = gpus(&host, &GpuSelection::default()).unwrap();
+    assert_eq!(addresses(&gpus), ["0000:05:00.0"]);
     let path = host.pci_device(address("0000:41:00.0")).join("sriov_totalvfs");
-    assert_eq!(
-        gpu(&host, &GpuSelection::default(), address("0000:41:00.0")).unwrap_err().to_string(),
-        format!("{} holds \"eight\", which is not a number of VFs", path.display())
-    );
+    let wrong = format!("{} holds \"eight\", which is not a number of VFs", path.display());
+    let unreadable: Vec<_> =
+        unreadable.iter().map(|(address, error)| (*address, error.to_string())).collect();
+    assert_eq!(unreadable, [(address("0000:41:00.0"), wrong.clone())]);
+    let alone = gpu(&host, &GpuSelection::default(), address("0000:41:00.0"));
+    assert_eq!(alone.unwrap_err().to_string(), wrong);
 }
 
 #[test]

@@ -17,6 +17,14 @@ pub(super) fn gpus(host: &Host, settings: &Settings) -> Vec<Check> {
     };
     let cuttable = gpus.iter().filter(|gpu| uncuttable(gpu).is_none()).count();
     let mut checks = vec![match (gpus.len(), cuttable) {
+        (0, _) if !unreadable.is_empty() => Check::fail(
+            NAME,
+            format!(
+                "{} PCI functions cannot be read, and no GPU was found among the others",
+                unreadable.len()
+            ),
+            "see what is in the way of each below",
+        ),
         (0, _) => Check::fail(
             NAME,
             "this host has no GPU: no PCI function of class 03xx or 12xx",

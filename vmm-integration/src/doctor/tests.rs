@@ -242,12 +242,35 @@ fn a_consumer_that_is_not_root_needs_a_right_to_the_iommufd() {
         fs::set_permissions(path, mode).unwrap();
     };
     mode(&tree, 0o600);
-    expect(&tree.check("vfio-cdev"), "warn", "by root alone, and leases go to qemu", "udev rule");
+    expect(&tree.check("vfio-cdev"), "warn", "has mode 0600 and group", "udev rule");
+    mode(&tree, 0o640);
+    expect(&tree.check("vfio-cdev"), "warn", "has mode 0640 and group", "udev rule");
+    expect(
+        &tree.check("vfio-cdev"),
+        "warn",
+        "leases go to qemu, who has to read and write it",
+        "node = \"group\"",
+    );
     mode(&tree, 0o666);
     expect(&tree.check("vfio-cdev"), "pass", "cdevs: 1", "");
     mode(&tree, 0o600);
     tree.settings.vfio.node = NodeKind::Group;
     expect(&tree.check("vfio-cdev"), "pass", "cdevs: 1", "");
+}
+
+#[test]
+fn a_right_to_the_iommufd_is_no_matter_where_no_device_has_a_cdev() {
+    let mut tree = Tree::new();
+    tree.settings.vfio.user = "qemu".parse().unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(tree.host.path("/dev/iommu"), mode).unwrap();
+    tree.remove("/dev/vfio/devices");
+    expect(&tree.check("vfio-cdev"), "warn", "no device has a cdev", "CONFIG_VFIO_DEVICE_CDEV");
+    tree.settings.vfio.node = NodeKind::Cdev;
+    expect(&tree.check("vfio-cdev"), "fail", "no device has a cdev", "set node = \"group\"");
+    // One may have, once it is on a VFIO driver.
+    tree.remove("/sys/class/vfio-dev");
+    expect(&tree.check("vfio-cdev"), "warn", "has mode 0600", "udev rule");
 }
 
 #[test]
@@ -312,6 +335,15 @@ fn gpus_are_found_and_each_says_how_it_can_be_cut() {
     tree.remove(PF);
     expect(&tree.check("gpus"), "fail", "no GPU", "[gpus] include");
     assert_eq!(tree.checks("gpu"), []);
+}
+
+#[test]
+fn gpus_that_cannot_be_read_are_not_said_to_be_missing() {
+    let tree = Tree::new();
+    tree.write(&format!("{PF}/sriov_totalvfs"), "eight\n");
+    let found = "1 PCI functions cannot be read, and no GPU was found among the others";
+    expect(&tree.check("gpus"), "fail", found, "below");
+    expect(&tree.check("gpu"), "fail", "holds \"eight\"", "");
 }
 
 #[test]

@@ -124,29 +124,32 @@ pub(super) fn cdev(host: &Host, settings: &VfioSettings) -> Check {
     if !attribute::exists(&host.iommufd()) {
         return verdict(format!("{} is not there", host.iommufd().display()), KERNEL);
     }
-    if let Some(check) = iommufd_of_root(host, settings) {
-        return check;
-    }
     let nodes = host.vfio_nodes().join("devices");
     let (devices, nodes) =
         match (attribute::names(&host.path("/sys/class/vfio-dev")), attribute::names(&nodes)) {
             (Ok(devices), Ok(nodes)) => (devices.len(), nodes.len()),
             (Err(error), _) | (_, Err(error)) => return Check::unreadable(NAME, &error),
         };
-    match (devices, nodes) {
-        (0, _) => Check::skip(
+    if devices > 0 && nodes == 0 {
+        return verdict(format!("no device has a cdev, of those on VFIO drivers: {devices}"), KERNEL);
+    }
+    if let Some(found) = iommufd_kept_from_consumer(host, settings) {
+        let mend = "let a group of that user open it by a udev rule such as KERNEL==\"iommu\", GROUP=\"kvm\", MODE=\"0660\", or set node = \"group\" under [vfio]";
+        return Check::warn(NAME, found, mend);
+    }
+    if devices == 0 {
+        return Check::skip(
             NAME,
             "/dev/iommu is there",
             "whether devices have cdevs shows once one is on a VFIO driver",
-        ),
-        (_, 0) => verdict(format!("no device has a cdev, of those on VFIO drivers: {devices}"), KERNEL),
-        (_, nodes) => Check::pass(NAME, format!("/dev/iommu is there; cdevs: {nodes}")),
+        );
     }
+    Check::pass(NAME, format!("/dev/iommu is there; cdevs: {nodes}"))
 }
 
 /// A consumer opens its cdev and `/dev/iommu` (0660 of root, drivers/iommu/iommufd/main.c), which no
 /// lease gives away: it is one for all devices of the host.
-fn iommufd_of_root(host: &Host, settings: &VfioSettings) -> Option<Check> {
+fn iommufd_kept_from_consumer(host: &Host, settings: &VfioSettings) -> Option<String> {
     let consumer = settings.consumer();
     let is_root = [Account::Name("root".to_owned()), Account::Number(0)].contains(&consumer.user);
     if is_root || settings.node == NodeKind::Group {
@@ -154,11 +157,13 @@ fn iommufd_of_root(host: &Host, settings: &VfioSettings) -> Option<Check> {
     }
     let found = fs::metadata(host.iommufd()).ok()?;
     let others_may = found.mode() & 0o006 == 0o006 || (found.gid() != 0 && found.mode() & 0o060 == 0o060);
-    let path = host.iommufd();
     (!others_may).then(|| {
-        let found = format!("{} may be opened by root alone, and leases go to {consumer}", path.display());
-        let mend = "let a group of that user open it by a udev rule such as KERNEL==\"iommu\", GROUP=\"kvm\", MODE=\"0660\", or set node = \"group\" under [vfio]";
-        Check::warn("vfio-cdev", found, mend)
+        format!(
+            "{} has mode {:04o} and group {}, and leases go to {consumer}, who has to read and write it",
+            host.iommufd().display(),
+            found.mode() & 0o7777,
+            found.gid()
+        )
     })
 }
 
