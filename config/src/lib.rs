@@ -16,7 +16,7 @@ pub use consumer::{Consumer, ConsumerName, ConsumerNameError};
 pub use mechanism::{MechanismKind, MechanismNameError};
 pub use name::{NameError, Owner, ProfileName};
 pub use pci::{PciAddress, PciId, PciNameError};
-pub use principal::{Account, Principal, PrincipalError};
+pub use principal::{Account, AccountError, Principal, PrincipalError};
 pub use quantity::{ComputeShare, Memory, QuantityError};
 pub use settings::{
     AccessSettings, Allowance, CdiSettings, Confinement, DaemonSettings, GpuSelection, GpuSettings, NodeKind,

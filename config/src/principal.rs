@@ -27,10 +27,15 @@ pub enum Account {
 #[error("{} cannot be a user or a group; write a user as alice or 1000, a group as @gpu or @27", Quoted(.0))]
 pub struct PrincipalError(String);
 
+/// A text that cannot be one where a user, or a group, is meant anyway.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} cannot be a user or a group here; write its name or number alone, such as qemu or 36", Quoted(.0))]
+pub struct AccountError(String);
+
 impl FromStr for Account {
-    type Err = PrincipalError;
-    fn from_str(text: &str) -> Result<Self, PrincipalError> {
-        let wrong = || PrincipalError(text.to_owned());
+    type Err = AccountError;
+    fn from_str(text: &str) -> Result<Self, AccountError> {
+        let wrong = || AccountError(text.to_owned());
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             // The kernel's "no id" is 4294967295 (setresuid(2)).
             let number = text.parse().ok().filter(|number| *number != u32::MAX);
@@ -57,8 +62,8 @@ impl FromStr for Principal {
 }
 
 impl TryFrom<String> for Account {
-    type Error = PrincipalError;
-    fn try_from(text: String) -> Result<Self, PrincipalError> {
+    type Error = AccountError;
+    fn try_from(text: String) -> Result<Self, AccountError> {
         text.parse()
     }
 }
@@ -113,6 +118,15 @@ mod tests {
         assert_eq!(
             "a b".parse::<Principal>().unwrap_err().to_string(),
             "\"a b\" cannot be a user or a group; write a user as alice or 1000, a group as @gpu or @27"
+        );
+    }
+
+    #[test]
+    fn an_account_is_refused_without_the_way_out_of_a_principal() {
+        assert_eq!("36".parse(), Ok(Account::Number(36)));
+        assert_eq!(
+            "@kvm".parse::<Account>().unwrap_err().to_string(),
+            "\"@kvm\" cannot be a user or a group here; write its name or number alone, such as qemu or 36"
         );
     }
 

@@ -263,6 +263,11 @@ fn wrong_values_are_refused_with_the_way_out() {
              `cdev`; as in node = \"auto\"",
         ),
         (
+            "[vfio]\ngroup = \"@kvm\"",
+            "line 2: `group` in [vfio] cannot be \"@kvm\": \"@kvm\" cannot be a user or a group here; write its name \
+             or number alone, such as qemu or 36; as in group = \"kvm\"",
+        ),
+        (
             "[daemon]\nsandbox = true",
             "line 2: `sandbox` in [daemon] cannot be true: wanted string or table; as in \
              sandbox = \"on\"",
