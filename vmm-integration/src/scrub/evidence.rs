@@ -17,7 +17,8 @@ pub struct Evidence {
     pub steps: Vec<Step>,
     /// Bytes of device memory that the last look covered; 0 where there was none.
     pub bytes_checked: u64,
-    /// Bytes that were not zero at the first look, after the reset and the vendor's clear.
+    /// Bytes that were not zero before anything was overwritten: after the reset, the vendor's clear and
+    /// what was waited for.
     pub bytes_found: u64,
     /// How long the first look at all the memory took, in microseconds, with what it waited for.
     pub read_back_us: u64,
@@ -126,6 +127,9 @@ impl fmt::Display for Evidence {
             }
             Verdict::Unchecked { why } => write!(f, "nothing proves that it is clean: {why}"),
         }?;
+        if self.steps.contains(&Step::Wait) {
+            f.write_str("; a clear after its reset was waited for")?;
+        }
         match &self.vendor_clear {
             VendorClear::Failed { why } => write!(f, "; its vendor's clear failed: {why}"),
             VendorClear::Reported { .. } | VendorClear::NotOffered => Ok(()),
@@ -182,6 +186,10 @@ mod tests {
         let said = |verdict| evidence(verdict).to_string();
         assert_eq!(said(Verdict::Clean), "all 4096 bytes of its memory read zero after its reset (flr)");
         assert!(said(Verdict::Dirty { bar: 2, first_offset: 16 }).ends_with("the first at 0x10 of BAR 2"));
+        let mut waited = evidence(Verdict::Clean);
+        waited.steps.extend([Step::Wait, Step::ReadBack { bytes: 4096 }]);
+        let told = "read zero after its reset (flr); a clear after its reset was waited for";
+        assert!(waited.to_string().ends_with(told), "{waited}");
         let mut cleared = evidence(Verdict::Unchecked { why: "it shows none".to_owned() });
         (cleared.bytes_found, cleared.vendor_clear) = (0, VendorClear::Reported { by: "clrvffb".to_owned() });
         let told = "only its vendor's driver says that it is clean after its reset (flr) and its vendor's \

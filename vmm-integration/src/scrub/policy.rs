@@ -13,7 +13,7 @@ pub enum Proof {
     /// And the vendor's driver says that it cleared the memory, and no byte that can be mapped says
     /// otherwise.
     VendorClear,
-    /// All of the memory was read back and is zero.
+    /// The device was reset, and all of its memory was read back and is zero.
     ReadBack,
 }
 
@@ -30,7 +30,7 @@ impl Evidence {
     #[must_use]
     pub const fn proof(&self) -> Proof {
         match (&self.verdict, &self.reset, &self.vendor_clear) {
-            (Verdict::Clean | Verdict::CleanedByOverwrite, ..) => Proof::ReadBack,
+            (Verdict::Clean | Verdict::CleanedByOverwrite, ResetEvidence::Done { .. }, _) => Proof::ReadBack,
             // A driver that cleared nothing that can be seen has cleared nothing else either.
             (Verdict::Unchecked { .. }, ResetEvidence::Done { .. }, VendorClear::Reported { .. })
                 if self.bytes_found == 0 =>
@@ -49,6 +49,7 @@ impl Evidence {
         let enough = match policy {
             Reuse::Verified | Reuse::SameOwner => Proof::ReadBack,
             Reuse::Vendor => Proof::VendorClear,
+            // Where the settings trust a reset the daemon makes no scrub, so it never asks this.
             Reuse::Reset => Proof::Reset,
         };
         if proof >= enough {
@@ -109,8 +110,12 @@ mod tests {
     fn a_reset_that_did_not_happen_proves_nothing() {
         let failed = ResetEvidence::Failed { why: "Inappropriate ioctl".to_owned(), errno: Some(25) };
         for reset in [failed, ResetEvidence::NotOffered] {
-            let reported = VendorClear::Reported { by: "clrvffb".to_owned() };
-            assert_eq!(fit_for(&evidence(unchecked(), reset, reported)), [Nobody; 4]);
+            // What memory shows says nothing of registers and caches.
+            for verdict in [unchecked(), Verdict::Clean, Verdict::CleanedByOverwrite] {
+                let reported = VendorClear::Reported { by: "clrvffb".to_owned() };
+                let evidence = evidence(verdict, reset.clone(), reported);
+                assert_eq!(fit_for(&evidence), [Nobody; 4], "{evidence:?}");
+            }
         }
     }
 
