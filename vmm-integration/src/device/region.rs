@@ -163,6 +163,19 @@ mod tests {
         assert_eq!(region.mappable, [Area { offset: 0, size: 0x1000 }]);
     }
 
+    #[test]
+    fn sparse_areas_that_overlap_are_one_and_lose_no_byte() {
+        let mappable = |areas| {
+            Region::new(&info(ALL | VFIO_REGION_INFO_FLAG_CAPS, 32, 0x4000), &with_areas(areas)).mappable
+        };
+        let one = [Area { offset: 0, size: 0x3000 }];
+        for areas in [[(0x1000, 0x2000), (0, 0x2000)], [(0, 0x3000), (0x1000, 0x1000)]] {
+            assert_eq!(mappable(areas), one, "{areas:x?}");
+        }
+        let beside = [Area { offset: 0, size: 0x1000 }, Area { offset: 0x1000, size: 0x1000 }];
+        assert_eq!(mappable([(0x1000, 0x1000), (0, 0x1000)]), beside);
+    }
+
     proptest::proptest! {
         #[test]
         fn no_capabilities_break_the_reader(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), first: u32) {
