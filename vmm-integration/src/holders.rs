@@ -166,18 +166,9 @@ pub fn prove_free(host: &Host, lookout: &dyn Lookout, nodes: &VfioNodes) -> Resu
 /// The trial alone, for a process that does not see into others.
 ///
 /// # Errors
-/// As [`prove_free`], without names.
-pub(crate) fn opens_alone(host: &Host, nodes: &VfioNodes) -> Result<(), Error> {
-    try_open(host, nodes).map_err(|trial| trial.into_error(&Blind, nodes))
-}
-
-#[derive(Debug)]
-struct Blind;
-
-impl Lookout for Blind {
-    fn holders(&self, _: &VfioNodes) -> Result<Vec<Holder>, Error> {
-        Ok(Vec::new())
-    }
+/// The kernel's, on the node: EBUSY where the device is held, by whom is not looked for.
+pub(crate) fn opens_alone(host: &Host, nodes: &VfioNodes) -> Result<(), Trial> {
+    try_open(host, nodes)
 }
 
 /// Waits until nobody holds the device (a VMM's exit and the release of its devices are not one
@@ -274,8 +265,11 @@ fn ended(error: &io::Error) -> bool {
 }
 
 /// A trial that failed: on which node, and the kernel's error.
-struct Trial {
+#[derive(Debug, thiserror::Error)]
+#[error("{} does not open for one alone", node.display())]
+pub(crate) struct Trial {
     node: PathBuf,
+    #[source]
     source: io::Error,
 }
 

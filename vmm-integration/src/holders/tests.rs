@@ -107,6 +107,17 @@ fn a_vanished_node_and_no_node_are_errors_of_their_own() {
 }
 
 #[test]
+fn a_trial_alone_says_nothing_of_processes() {
+    let busy = Trial { node: "/dev/vfio/12".into(), source: Errno::EBUSY.into() };
+    let told = crate::preflight::chain(&busy);
+    assert!(told.starts_with("/dev/vfio/12 does not open for one alone: Device or resource busy"), "{told}");
+    let tree = Tree::new();
+    opens_alone(&tree.host, &tree.nodes).unwrap();
+    fs::remove_file(tree.nodes.group.as_ref().unwrap()).unwrap();
+    assert_eq!(opens_alone(&tree.host, &tree.nodes).unwrap_err().source.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
 fn a_planted_link_is_not_opened() {
     let tree = Tree::new();
     let group = tree.nodes.group.clone().unwrap();

@@ -318,7 +318,7 @@ fn migration(device: &Device) -> Check {
 /// this process does not see into others.
 fn release(host: &Host, instance: &Instance) -> Check {
     match holders::opens_alone(host, &instance.nodes) {
-        Ok(()) => Check::pass(CheckName::Release, "closed again, nobody holds it"),
+        Ok(()) => Check::pass(CheckName::Release, "closed again, it opens for one alone"),
         Err(error) => Check::fail(CheckName::Release, chain(&error), "end what holds it"),
     }
 }
