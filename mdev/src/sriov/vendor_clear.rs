@@ -11,6 +11,7 @@
 
 use crate::{ClearOutcome, Error, Host, PciAddress, attribute};
 use std::path::{Path, PathBuf};
+use vgpud_config::Quoted;
 
 const ATTRIBUTE: &str = "clrvffb";
 
@@ -30,7 +31,10 @@ pub(super) fn clear(host: &Host, vf: PciAddress) -> Result<ClearOutcome, Error> 
         answer => Err(Error::ReadBack {
             device: format!("{ATTRIBUTE} of {vf}"),
             wanted: "a clear of its memory".to_owned(),
-            shown: answer.map_or_else(|| "is gone".to_owned(), |answer| format!("reads {answer:?}")),
+            shown: match answer {
+                Some(answer) => format!("reads {}", Quoted(&answer)),
+                None => "is gone".to_owned(),
+            },
             way_out: "the kernel log says why (`dmesg`)",
         }),
     }
@@ -82,6 +86,8 @@ mod tests {
             let said = asked(Driver(Ok(complaint))).unwrap_err().to_string();
             assert!(said.contains(&format!("reads {:?}", complaint.trim())), "{said}");
         }
+        let said = asked(Driver(Ok("x".repeat(5000).leak()))).unwrap_err().to_string();
+        assert!(said.contains("reads \"xxx") && said.len() < 300, "{said}");
         assert!(matches!(asked(Driver(Err(Errno::EIO))), Err(Error::Write { .. })));
     }
 }
