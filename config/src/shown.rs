@@ -24,7 +24,8 @@ fn cut(text: &str) -> (&str, &'static str) {
 
 /// What a terminal acts upon: controls, and Unicode's marks of writing direction (UAX #9).
 fn acts(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn write_escaped(out: &mut impl Write, text: &str, kept: &[char]) -> fmt::Result {
@@ -67,6 +68,12 @@ mod tests {
         let text = "a\u{1b}[2J\u{202e}b\u{9b}\r\n\u{7f}é";
         assert_eq!(Shown(text).to_string(), "a\\u{1b}[2J\\u{202e}b\\u{9b}\\r\\n\\u{7f}é");
         assert_eq!(Quoted("\"\u{1b}\u{202e}").to_string(), "\"\\\"\\u{1b}\\u{202e}\"");
+        // The first and last of each run of the marks of direction.
+        for mark in "\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}".chars() {
+            let spelled = format!("\\u{{{:x}}}", u32::from(mark));
+            assert_eq!(printable(&mark.to_string()), spelled);
+            assert_eq!(Quoted(&mark.to_string()).to_string(), format!("\"{spelled}\""));
+        }
         assert_eq!(printable("QEMU: no\r\n  \u{1b}c\n"), "QEMU: no\\r\n  \\u{1b}c\n");
     }
 

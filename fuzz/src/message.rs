@@ -21,7 +21,7 @@ pub fn check_lines(text: &str) {
 /// Unicode's controls of writing direction, by which a text can be made to look like another
 /// (UAX #9).
 fn reorders(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// An error and its causes; `value` was refused, and is named where it is plain and short.
