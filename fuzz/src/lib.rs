@@ -1,7 +1,7 @@
 //! Every reader of outside bytes, one function a target: what an input may do is bounded here, and
 //! what must hold of the result is asserted.
 //!
-//! Two ways run the same functions: `cargo fuzz run NAME` (libFuzzer, nightly), and `tests/bounded.rs`
+//! Two ways run the same functions: `cargo fuzz run NAME` (libFuzzer, nightly), and `tests/bounded`
 //! (the stable toolchain, in `cargo test`). `fuzz/README.md` says how to run them and add one.
 
 #![forbid(unsafe_code)]

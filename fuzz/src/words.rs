@@ -3,7 +3,10 @@
 use crate::message;
 use std::{error::Error, fmt::Display, str::FromStr};
 use vgpud::engine::SliceId;
-use vgpud_config::{ComputeShare, MechanismKind, Memory, Owner, PciAddress, PciId, Principal, ProfileName};
+use vgpud_config::{
+    Account, ComputeShare, ConsumerName, MechanismKind, Memory, Owner, PciAddress, PciId, Principal,
+    ProfileName,
+};
 use vgpud_mdev::MdevUuid;
 use vgpud_vmm::{node::Node, preflight::Level};
 
@@ -16,6 +19,8 @@ pub fn words(data: &[u8]) {
     check::<Owner>(text);
     check::<ProfileName>(text);
     check::<Principal>(text);
+    check::<Account>(text);
+    check::<ConsumerName>(text);
     check::<Memory>(text);
     check::<ComputeShare>(text);
     // The uuid crate's errors do not name the value; what reads one does.

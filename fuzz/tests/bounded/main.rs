@@ -173,4 +173,8 @@ fn every_target_is_a_program_of_cargo_fuzz_and_has_a_corpus() {
     let folders = fs::read_dir(folder("corpus", "")).unwrap();
     let folders = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(folders.collect::<BTreeSet<_>>(), names);
+    for name in NAMES {
+        let program = fs::read_to_string(folder("fuzz_targets", &format!("{name}.rs"))).unwrap();
+        assert!(program.contains(&format!("vgpud_fuzz::fuzz!({name});")), "{name}.rs: {program}");
+    }
 }
