@@ -1,8 +1,8 @@
 //! The VFIO node that a consumer gets: which one, and who may open it.
 //!
 //! A consumer gets exactly one node a device (Kata takes no more), and nobody else but root may open it:
-//! its user, mode 0600, or its user and a group, mode 0660. Nodes are looked at without following symbolic links, so that
-//! a planted link never redirects a change of owner.
+//! its user, mode 0600, or its user and a group, mode 0660. Nodes are looked at without following symbolic
+//! links, so that a planted link never redirects a change of owner.
 
 use crate::Error;
 use nix::{

@@ -31,7 +31,6 @@ void simgpu_vram_fill(struct simgpu *gpu, u64 offset, u64 size, u8 value)
 		cond_resched();
 	}
 }
-EXPORT_SYMBOL_GPL(simgpu_vram_fill);
 
 /* What a reset that succeeds makes of a window. */
 void simgpu_vram_reset(struct simgpu *gpu, enum simgpu_flr how, u64 offset,
