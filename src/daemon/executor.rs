@@ -212,10 +212,21 @@ impl HostExecutor {
         }
     }
 
+    /// Takes the device from whoever had it: the CDI file goes, its nodes are root's alone, and nobody
+    /// has opened one before that.
+    fn shut(&self, target: &Target, nodes: &VfioNodes) -> Result<(), EffectError> {
+        self.cdi()?.withdraw(&target.slice.to_string())?;
+        for path in nodes.group.iter().chain(&nodes.cdev) {
+            node::revoke(&self.host, &Node::from_path(path)?)?;
+        }
+        self.prove_free(nodes)
+    }
+
     fn create(&self, target: &Target, profile: &ProfileName) -> Result<Done, EffectError> {
         // There already: an interrupted creation, or a VF that somebody else put on VFIO.
         if let Some(before) = self.find(target)? {
             self.prove_free(&before.nodes)?;
+            self.shut(target, &before.nodes)?;
         }
         let cutter = mechanism(target.mechanism);
         let instance = cutter.create(&self.host, target.gpu, profile, target.name)?;
@@ -308,12 +319,8 @@ impl HostExecutor {
         };
         self.prove_free(&instance.nodes)?;
         let was_published = cdi.published()?.contains(&device);
-        cdi.withdraw(&device)?;
-        for path in instance.nodes.group.iter().chain(&instance.nodes.cdev) {
-            node::revoke(&self.host, &Node::from_path(path)?)?;
-        }
         // Somebody may have opened it between the proof and the withdrawal of its file.
-        match self.prove_free(&instance.nodes) {
+        match self.shut(target, &instance.nodes) {
             Err(error) if error.is_held() && was_published => {
                 self.give(&cdi, &device, &instance, consumer)?;
                 Err(error)
@@ -324,7 +331,8 @@ impl HostExecutor {
 
     fn reset(&self, target: &Target) -> Result<Done, EffectError> {
         let instance = self.find(target)?.ok_or(EffectError::Missing(*target))?;
-        self.prove_free(&instance.nodes)?;
+        // A lease that ended in quarantine was not taken back: its consumer may open the node yet.
+        self.shut(target, &instance.nodes)?;
         match (self.make_clean(target, &instance)?, target.name) {
             (Cleaned::Clean(evidence), _) => Ok(Done::Reset(evidence)),
             (Cleaned::Kept(evidence), _) => Ok(Done::Kept(evidence)),

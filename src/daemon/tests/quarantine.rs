@@ -4,11 +4,16 @@ use super::bench::{Bench, Gate, MDEV, Refused, SECOND, SRIOV, Side, create, mach
 use crate::{
     api::{self, create_progress::Step},
     daemon::message::Message,
+    engine::{Effect, SliceId, Target},
 };
 use nix::errno::Errno;
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::fs::{MetadataExt, chown},
+    time::{Duration, Instant},
+};
 use tokio_stream::StreamExt;
-use vgpud_config::Reuse;
+use vgpud_config::{MechanismKind, Reuse};
+use vgpud_mdev::{InstanceName, VfIndex};
 use vgpud_vmm::scrub::Stage;
 
 impl Bench {
@@ -241,6 +246,46 @@ async fn a_restart_of_the_host_makes_nothing_on_a_quarantined_gpu() {
         assert_eq!(bench.clear(id).await.unwrap().phase(), api::Phase::Ready);
     }
     bench.check().await;
+}
+
+/// A lease that ends in quarantine is not taken back, and its consumer may open the node until the slice
+/// is used again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_that_is_cleared_is_no_longer_its_last_consumers() {
+    let mut bench = Bench::started(&machine()).await;
+    bench.create("vf-8", SRIOV, 1, None).await.unwrap();
+    let request = api::LeaseSliceRequest {
+        id: "s1".to_owned(),
+        owner: "pod-a".to_owned(),
+        user: Some("1000:1001".to_owned()),
+        ..Default::default()
+    };
+    let leased = bench.client().lease_slice(request).await.unwrap().into_inner();
+    let node = leased.lease.unwrap().node.unwrap();
+    let access = || {
+        let found = std::fs::symlink_metadata(&node).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o7777)
+    };
+    assert_eq!(access(), (1000, 1001, 0o660));
+    // The GPU is away for a while.
+    bench.settings.gpus.exclude.push(SRIOV.parse().unwrap());
+    for phase in [api::Phase::Quarantined, api::Phase::Quarantined] {
+        bench.crash().await;
+        bench.start(None).await;
+        assert_eq!(bench.phases().await["s1"], phase);
+        bench.settings.gpus.exclude.clear();
+    }
+    assert_eq!(bench.clear("s1").await.unwrap().phase(), api::Phase::Ready);
+    assert_eq!(access(), (0, 0, 0o600));
+    bench.check().await;
+
+    // Nor is an instance that is there before it is made.
+    chown(&node, Some(1000), Some(1001)).unwrap();
+    let (gpu, mechanism) = (SRIOV.parse().unwrap(), MechanismKind::Sriov);
+    let target = Target { slice: SliceId::new(1), gpu, mechanism, name: InstanceName::Vf(VfIndex(0)) };
+    let effect = Effect::Create { target, profile: "vf-8".parse().unwrap() };
+    bench.real_executor().run(&effect).unwrap();
+    assert_eq!(access(), (0, 0, 0o600));
 }
 
 #[tokio::test(flavor = "multi_thread")]
