@@ -16,6 +16,8 @@ pub struct HostView {
     pub restart: Restart,
     /// GPUs that are there, each with all its instances.
     pub gpus: BTreeMap<PciAddress, Vec<Instance>>,
+    /// GPUs that are there and cannot be read: within one boot they are as they were.
+    pub unreadable: BTreeSet<PciAddress>,
     /// GPUs that have VFs. Those that are on no VFIO driver are no instances, and still somebody's.
     pub divided: BTreeSet<PciAddress>,
     /// Leased slices whose holder has ended.
@@ -41,8 +43,9 @@ pub struct Findings {
 #[must_use]
 pub fn compare(state: &State, host: &HostView) -> Findings {
     let mut findings = Findings::default();
-    let absent: BTreeSet<PciAddress> =
-        state.cuts.keys().filter(|gpu| !host.gpus.contains_key(gpu)).copied().collect();
+    let unread = |gpu: &PciAddress| host.restart == Restart::SameBoot && host.unreadable.contains(gpu);
+    let absent = state.cuts.keys().filter(|gpu| !host.gpus.contains_key(gpu) && !unread(gpu));
+    let absent: BTreeSet<PciAddress> = absent.copied().collect();
     findings.events.extend(absent.iter().map(|gpu| Event::GpuVanished { gpu: *gpu }));
     // What a vanished GPU does not end by itself comes to its end by its effect.
     let at_work = state.slices.values().filter(|slice| {
@@ -68,10 +71,11 @@ pub fn compare(state: &State, host: &HostView) -> Findings {
             findings.events.push(Event::Rebooted { slice: id, origin });
             continue;
         }
+        let missing = || if unread(&slice.gpu) { None } else { missing(slice, instances) };
         match &slice.phase {
-            Phase::Ready => findings.events.extend(missing(slice, instances)),
+            Phase::Ready => findings.events.extend(missing()),
             Phase::Leased { lease } if lease.handover.is_some() => {
-                if let Some(contradiction) = missing(slice, instances) {
+                if let Some(contradiction) = missing() {
                     findings.events.push(contradiction);
                 } else if host.ended_holders.contains(&id) {
                     let (generation, cause) = (Some(slice.generation), ReleaseCause::HolderEnded);
@@ -88,6 +92,8 @@ pub fn compare(state: &State, host: &HostView) -> Findings {
         }
     }
 
+    let unused = state.cuts.keys().filter(|gpu| unread(gpu) && state.slices_of(**gpu).next().is_none());
+    findings.events.extend(unused.map(|gpu| Event::ResumeRetire { gpu: *gpu }));
     for (gpu, instances) in &host.gpus {
         match state.cuts.get(gpu) {
             Some(_) if state.slices_of(*gpu).next().is_none() => {

@@ -63,6 +63,7 @@ impl Core {
     pub fn reconcile(&mut self) -> Result<(), super::super::StartError> {
         let seen = self.executor.look_at_all(&[]).map_err(super::super::StartError::Inventory)?;
         self.gpus = seen.gpus.into_iter().map(|seen| (seen.gpu.address, seen)).collect();
+        let unreadable = seen.unreadable.into_iter().collect();
         for intent in self.ledger.open_intents()? {
             tracing::info!(effect = %intent.effect, "interrupted by the last stop");
             self.ledger.close_intent(intent.id, &Outcome::Interrupted, super::now())?;
@@ -82,7 +83,7 @@ impl Core {
         let gpus = self.gpus.iter().map(|(gpu, seen)| (*gpu, seen.instances.clone())).collect();
         let is_divided = |seen: &&GpuSeen| seen.gpu.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0);
         let divided = self.gpus.values().filter(is_divided).map(|seen| seen.gpu.address).collect();
-        let view = HostView { restart, gpus, divided, ended_holders };
+        let view = HostView { restart, gpus, unreadable, divided, ended_holders };
         let findings = reconcile::compare(&self.state, &view);
         for event in findings.events {
             if let Event::GpuVanished { gpu } = &event {
@@ -227,7 +228,9 @@ impl Core {
         let mut now: BTreeMap<_, _> = gpus.into_iter().map(|seen| (seen.gpu.address, seen)).collect();
         // What cannot be read is not gone: it is as it was last seen.
         let there = |gpu: &PciAddress| now.contains_key(gpu) || unreadable.contains(gpu);
-        let gone: Vec<_> = self.gpus.keys().filter(|gpu| !there(gpu)).copied().collect();
+        // One that could not be read at the start is known by its slices alone.
+        let known: BTreeSet<_> = self.gpus.keys().chain(self.state.cuts.keys()).collect();
+        let gone: Vec<_> = known.into_iter().filter(|gpu| !there(gpu)).copied().collect();
         for gpu in gone.into_iter().filter(|gpu| settled(self, gpu)).collect::<Vec<_>>() {
             self.vanish(gpu)?;
         }

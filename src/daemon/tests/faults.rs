@@ -115,14 +115,31 @@ async fn a_stranger_in_the_group_keeps_the_slice_from_being_handed_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_cannot_be_read_is_not_taken_for_gone() {
-    let bench = Bench::started(&machine()).await;
+    let mut bench = Bench::started(&machine()).await;
     bench.create("vf-8", SRIOV, 1, Some("pod-a")).await.unwrap();
-    bench.fake.set(&format!("sys/bus/pci/devices/{SRIOV}/sriov_totalvfs"), "eight");
+    bench.create("vf-8", SRIOV, 1, None).await.unwrap();
+    let vf_count = format!("sys/bus/pci/devices/{SRIOV}/sriov_totalvfs");
+    bench.fake.set(&vf_count, "eight");
     bench.client().list_gpus(api::ListGpusRequest {}).await.unwrap();
-    assert_eq!(bench.phases().await["s1"], api::Phase::Leased);
-    bench.fake.set(&format!("sys/bus/pci/devices/{SRIOV}/sriov_totalvfs"), "8");
+    for _ in 0..2 {
+        let phases = bench.phases().await;
+        assert_eq!((phases["s1"], phases["s2"]), (api::Phase::Leased, api::Phase::Ready));
+        // Nor is it where vgpud starts.
+        bench.crash().await;
+        bench.start(None).await;
+    }
+    bench.fake.set(&vf_count, "8");
+    bench.client().list_gpus(api::ListGpusRequest {}).await.unwrap();
     bench.release("s1").await.unwrap();
     bench.check().await;
+
+    // One that goes before it could be read again is gone.
+    bench.fake.set(&vf_count, "eight");
+    bench.crash().await;
+    bench.start(None).await;
+    bench.fake.vanish(SRIOV.parse().unwrap());
+    bench.tell(Message::HostChanged);
+    bench.until("quarantine", |phases| phases["s1"] == api::Phase::Quarantined).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,6 +98,22 @@ fn a_gpu_that_is_gone_is_said_once() {
 }
 
 #[test]
+fn a_gpu_that_cannot_be_read_is_as_it_was_unless_the_host_restarted() {
+    let unreadable = HostView { unreadable: [gpu(1)].into(), ..HostView::default() };
+    for driven in [Driven::ready(1), Driven::leased()] {
+        assert_eq!(compare(&driven.state, &unreadable), Findings::default());
+        let restarted = HostView { restart: Restart::Restarted, ..unreadable.clone() };
+        assert_eq!(compare(&driven.state, &restarted).events, [Event::GpuVanished { gpu: gpu(1) }]);
+    }
+    // What was begun goes on, and so does putting it back.
+    let mut ready = Driven::ready(1);
+    ready.on(Event::Destroy { slice: S1, leased: crate::engine::LeasedSlice::Refuse });
+    assert_eq!(compare(&ready.state, &unreadable).events, [Event::Resume { slice: S1 }]);
+    ready.on(Event::Destroyed { slice: S1 });
+    assert_eq!(compare(&ready.state, &unreadable).events, [Event::ResumeRetire { gpu: gpu(1) }]);
+}
+
+#[test]
 fn strangers_are_left_alone_and_spares_are_our_own() {
     let none = State::default();
     let found = compare(&none, &host(vec![instance(0, "vf-4"), instance(1, "vf-4")]));
