@@ -102,6 +102,8 @@ impl Transition {
                     slice.fate = Fate::Keep;
                 }
                 if self.state.usable(gpu).is_err() {
+                    // Its lease, if it had one, has ended above.
+                    self.get(id)?.phase = Phase::Creating;
                     return self.wait_for_gpu(id, gpu, "the host's restart");
                 }
                 let message = format!("{id} is being created again after the host's restart");

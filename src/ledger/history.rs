@@ -88,7 +88,7 @@ impl EndedHow {
             "holder-ended" => Self::HolderEnded,
             "time-is-up" => Self::TimeIsUp,
             "quarantined" => Self::Quarantined,
-            "creating" | "destroying" => Self::HostRestarted,
+            "creating" | "destroying" | "host-restarted" => Self::HostRestarted,
             _ => return None,
         })
     }

@@ -2,7 +2,8 @@
 
 use super::{EndedHow, Error, Ledger};
 use crate::engine::{
-    Cut, Fate, Generation, GpuQuarantine, Phase, ReleaseCause, Slice, SliceId, State, Tie, UnixMillis,
+    Cut, Fate, Generation, GpuQuarantine, Phase, QuarantineCause, ReleaseCause, Slice, SliceId, State, Tie,
+    UnixMillis,
 };
 use rusqlite::{Row, Transaction, params};
 use serde::{Serialize, de::DeserializeOwned};
@@ -129,7 +130,14 @@ pub fn write_lease(
             ],
         )?;
     } else if let Some(slice) = before.filter(|slice| slice.phase.lease().is_some()) {
-        let ended_by = after.map_or("gone", |slice| slice.phase.word());
+        let ended_by = match after.map(|slice| &slice.phase) {
+            None => "gone",
+            // A lease goes on while its GPU is quarantined; there it ends only with the host's restart.
+            Some(Phase::Quarantined { why }) if why.cause == QuarantineCause::GpuQuarantined => {
+                EndedHow::HostRestarted.word()
+            }
+            Some(phase) => phase.word(),
+        };
         // Where it was taken back, why; a request for it is told by the phase alone, as ever.
         let ended_by = match slice.phase.lease().and_then(|lease| lease.ending) {
             Some(ReleaseCause::HolderEnded) if ended_by == "scrubbing" => EndedHow::HolderEnded.word(),

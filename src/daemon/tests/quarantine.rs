@@ -239,6 +239,9 @@ async fn a_restart_of_the_host_makes_nothing_on_a_quarantined_gpu() {
     let phases = bench.phases().await;
     assert_eq!((phases["s1"], phases["s2"]), (api::Phase::Quarantined, api::Phase::Quarantined));
     assert_eq!(phases["s3"], api::Phase::Ready);
+    let history = bench.client().list_history(api::ListHistoryRequest::default()).await.unwrap().into_inner();
+    let ended: Vec<_> = history.leases.iter().map(|lease| lease.ended.as_deref()).collect();
+    assert_eq!(ended, [Some("host-restarted")]);
     let vfs = bench.host.path(format!("/sys/bus/pci/devices/{SRIOV}/sriov_numvfs"));
     assert_eq!(std::fs::read_to_string(&vfs).unwrap().trim(), "0");
     assert_eq!(bench.clear_gpu(SRIOV).await.unwrap(), ["s1", "s2"]);

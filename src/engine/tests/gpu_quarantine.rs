@@ -75,7 +75,7 @@ fn a_restart_of_the_host_makes_nothing_again_on_it() {
     let mut leased = Driven::leased();
     leased.on(quarantine_gpu(1)).on(Event::Rebooted { slice: S1, origin: Origin::Ours });
     assert_eq!(leased.phase(1), "quarantined");
-    assert!(!leased.effects.contains(&"create"), "{:?}", leased.effects);
+    assert_eq!(leased.effects, ["unpublish"]);
     let why = &leased.state.slices[&S1].phase;
     let Phase::Quarantined { why } = why else { panic!("{why:?}") };
     assert_eq!(why.cause, QuarantineCause::GpuQuarantined);
