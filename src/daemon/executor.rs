@@ -94,7 +94,8 @@ impl EffectError {
         matches!(self, Self::Process(error) if unanswered(error))
     }
 
-    /// Whether the device could not be reset, or was dead afterwards.
+    /// Whether the device could not be reset, or was dead afterwards, or could not be opened, which is
+    /// where vfio-pci resets it: a dead device fails there, and so does a host that is short of something.
     #[must_use]
     pub fn is_failed_reset(&self) -> bool {
         match self {

@@ -24,7 +24,7 @@ pub struct GpuQuarantine {
 pub enum GpuQuarantineCause {
     /// The kernel did not come back from work on it before the deadline.
     NoAnswer,
-    /// The resets of two of its slices failed.
+    /// Two of its slices could not be opened or reset.
     ResetsFailed,
     /// An operator said so.
     Operator,

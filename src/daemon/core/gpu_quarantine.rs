@@ -4,8 +4,8 @@
 //!
 //! - The kernel did not come back from it before the deadline. Whatever the driver is doing, nothing
 //!   new is cut from it until somebody has looked.
-//! - The reset of a slice failed, and another slice of the GPU is out of use for the same: one may be
-//!   broken by itself, two tell of the GPU.
+//! - A slice could not be reset, or not be opened, which resets it; and another slice of the GPU is out
+//!   of use for the same: one may be broken by itself, two tell of the GPU.
 //!
 //! That is written down before the failure itself: after a crash in between the GPU is quarantined,
 //! and the effect is run again.
@@ -111,7 +111,7 @@ impl Core {
         });
         let Some(other) = other.filter(|_| error.is_failed_reset()) else { return Ok(()) };
         let (one, other, why) = (other.id, target.slice, failure.line());
-        let evidence = format!("the resets of two of its slices failed, {one} and {other}: {why}");
+        let evidence = format!("two of its slices could not be opened or reset, {one} and {other}: {why}");
         self.put_out_of_use(gpu, GpuQuarantineCause::ResetsFailed, evidence, failure)
     }
 
