@@ -48,11 +48,11 @@ impl Core {
         let planned = match plan(&now, &create, claim.as_ref(), at) {
             Ok(planned) => planned,
             // What is being put back may be just what is asked for; it ends within its deadline.
-            Err(_) if now.being_put_back() => {
+            Err(Unplanned::Now(_)) if now.being_put_back() => {
                 self.deferred.push(create);
                 return Ok(());
             }
-            Err(failure) => {
+            Err(Unplanned::Now(failure) | Unplanned::Whatever(failure)) => {
                 tracing::error!(reason = failure.reason, "request refused: {}", failure.line());
                 let _ = create.progress.send(Err(failure));
                 return Ok(());
@@ -231,14 +231,38 @@ struct Planned {
     effects: Vec<String>,
 }
 
-fn plan(now: &Snapshot, create: &Create, claim: Option<&Claim>, at: Moment) -> Result<Planned, Failure> {
+/// Why a request is not planned.
+enum Unplanned {
+    /// By what the GPUs hold now.
+    Now(Failure),
+    /// By what no GPU can change.
+    Whatever(Failure),
+}
+
+impl From<Failure> for Unplanned {
+    fn from(failure: Failure) -> Self {
+        Self::Now(failure)
+    }
+}
+
+impl From<Rejected> for Unplanned {
+    fn from(rejected: Rejected) -> Self {
+        let failure = Failure::from(&rejected);
+        match rejected {
+            Rejected::Quota(_) => Self::Whatever(failure),
+            _ => Self::Now(failure),
+        }
+    }
+}
+
+fn plan(now: &Snapshot, create: &Create, claim: Option<&Claim>, at: Moment) -> Result<Planned, Unplanned> {
     let placement =
         placement::place(&create.request, &now.views()).map_err(|refusal| Failure::from(&refusal))?;
     let mut slices: Vec<PlannedSlice> = Vec::new();
     for choice in &placement.choices {
         slices.push(name(now, choice, &slices)?);
     }
-    let effects = foresee(&now.state, &slices, claim, at).map_err(|rejected| Failure::from(&rejected))?;
+    let effects = foresee(&now.state, &slices, claim, at)?;
     Ok(Planned { placement, slices, effects })
 }
 

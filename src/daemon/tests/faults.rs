@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-use vgpud_config::Reuse;
+use vgpud_config::{Quota, Reuse};
 use vgpud_mdev::fake::{FakeGpu, FakeHost};
 use vgpud_vmm::scrub::{Stage, Verdict};
 
@@ -360,6 +360,8 @@ async fn a_restart_of_the_host_closes_leases_and_makes_slices_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_waits_for_a_gpu_that_is_just_being_put_back() {
     let mut bench = Bench::new(&machine());
+    let none = Quota { slices: Some(0), memory: None };
+    bench.settings.quota.owner = [("team-a".parse().unwrap(), none)].into();
     // create, destroy, retire
     let gate = Gate::new(bench.real_executor(), 2, Side::Before);
     bench.start(Some(gate.clone())).await;
@@ -375,6 +377,10 @@ async fn a_request_waits_for_a_gpu_that_is_just_being_put_back() {
     snapshot.get_status(api::GetStatusRequest {}).await.unwrap();
     bench.create("vf-8", SRIOV, 1, None).await.unwrap();
     assert!(!next.is_finished() && !destroy.is_finished());
+    // What no GPU can change is refused at once.
+    let refused = create(bench.client(), "vf-8", SRIOV, 1, Some("team-a"));
+    let refused = tokio::time::timeout(Duration::from_secs(5), refused).await.expect("it does not wait");
+    assert_eq!(refused.unwrap_err().reason, "QUOTA");
     gate.open();
     destroy.await.unwrap().unwrap();
     assert_eq!(next.await.unwrap().unwrap().len(), 2);
