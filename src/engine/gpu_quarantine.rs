@@ -116,7 +116,7 @@ impl Transition {
 
     /// A slice that nobody leases is put aside by an operator.
     pub(super) fn set_aside(&mut self, id: SliceId, reason: &str, by: Actor) -> Result<(), Rejected> {
-        self.get_free(id)?;
+        self.state.free(id)?;
         self.quarantine_by(id, QuarantineCause::Operator, reason, by)
     }
 

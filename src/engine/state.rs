@@ -1,6 +1,6 @@
 //! Everything the engine knows.
 
-use super::{GpuQuarantine, Slice, SliceId};
+use super::{GpuQuarantine, Phase, Rejected, Slice, SliceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use vgpud_config::{PciAddress, ProfileName};
@@ -50,6 +50,27 @@ impl State {
     /// The slices of one GPU, in order of id.
     pub fn slices_of(&self, gpu: PciAddress) -> impl Iterator<Item = &Slice> {
         self.slices.values().filter(move |slice| slice.gpu == gpu)
+    }
+
+    /// A slice that nobody has and nothing is done to.
+    ///
+    /// # Errors
+    /// [`Rejected`] with what it is instead.
+    pub fn free(&self, id: SliceId) -> Result<&Slice, Rejected> {
+        let slice = self.slices.get(&id).ok_or(Rejected::NoSuchSlice(id))?;
+        match &slice.phase {
+            Phase::Ready if slice.tie.is_none() => Ok(slice),
+            Phase::Leased { lease } | Phase::Releasing { lease } => {
+                Err(Rejected::Leased { slice: id, owner: lease.owner.clone() })
+            }
+            Phase::Quarantined { why } => {
+                Err(Rejected::Quarantined { slice: id, evidence: why.evidence.clone() })
+            }
+            Phase::Ready => Err(Rejected::Busy { slice: id, phase: "being created with others" }),
+            Phase::Planned | Phase::Creating | Phase::Scrubbing | Phase::Destroying => {
+                Err(Rejected::Busy { slice: id, phase: slice.phase.word() })
+            }
+        }
     }
 
     /// Whether an instance of this name belongs to a slice, or will.

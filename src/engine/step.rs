@@ -343,29 +343,11 @@ impl Transition {
         if let Some(reserved) = slice.reserved_for().filter(|reserved| **reserved != claim.owner) {
             return Err(Rejected::Reserved { slice: id, owner: reserved.clone() });
         }
-        let slice = self.get_free(id)?;
+        let slice = self.state.free(id)?;
         let (gpu, memory) = (slice.gpu, slice.memory);
         self.state.usable(gpu)?;
         quota::check(&self.state, &claim.owner, &claim.allowance, &[memory])?;
         self.start_lease(id, claim.owner.clone(), claim.terms, holder, at)
-    }
-
-    /// A slice that nobody has and nothing is done to.
-    pub(super) fn get_free(&self, id: SliceId) -> Result<&Slice, Rejected> {
-        let slice = self.state.slices.get(&id).ok_or(Rejected::NoSuchSlice(id))?;
-        match &slice.phase {
-            Phase::Ready if slice.tie.is_none() => Ok(slice),
-            Phase::Leased { lease } | Phase::Releasing { lease } => {
-                Err(Rejected::Leased { slice: id, owner: lease.owner.clone() })
-            }
-            Phase::Quarantined { why } => {
-                Err(Rejected::Quarantined { slice: id, evidence: why.evidence.clone() })
-            }
-            Phase::Ready => Err(Rejected::Busy { slice: id, phase: "being created with others" }),
-            Phase::Planned | Phase::Creating | Phase::Scrubbing | Phase::Destroying => {
-                Err(Rejected::Busy { slice: id, phase: slice.phase.word() })
-            }
-        }
     }
 
     pub(super) fn start_lease(

@@ -7,7 +7,7 @@ use crate::{
         executor::{self, EffectError},
         message::{Message, Reply},
     },
-    engine::{Event, GpuQuarantineCause, Phase, Rejected, SliceId, Target},
+    engine::{Event, GpuQuarantineCause, SliceId, Target},
     failure::Failure,
     ledger,
 };
@@ -39,20 +39,7 @@ impl Core {
         if let Some(failure) = self.obstacle(slice) {
             return Err(failure);
         }
-        let found = self.state.slices.get(&slice);
-        let found = found.ok_or_else(|| Failure::from(&Rejected::NoSuchSlice(slice)))?;
-        match &found.phase {
-            Phase::Ready if found.tie.is_none() => Ok(Target::of(found)),
-            Phase::Leased { lease } | Phase::Releasing { lease } => {
-                Err(Failure::from(&Rejected::Leased { slice, owner: lease.owner.clone() }))
-            }
-            Phase::Quarantined { why } => {
-                Err(Failure::from(&Rejected::Quarantined { slice, evidence: why.evidence.clone() }))
-            }
-            Phase::Ready | Phase::Planned | Phase::Creating | Phase::Scrubbing | Phase::Destroying => {
-                Err(Failure::from(&Rejected::Busy { slice, phase: found.phase.word() }))
-            }
-        }
+        self.state.free(slice).map(Target::of).map_err(|rejected| Failure::from(&rejected))
     }
 
     pub(super) fn verified(
@@ -73,9 +60,9 @@ impl Core {
             if let Err(rejected) = self.apply(Event::Contradiction { slice, why }, Cause::default())? {
                 tracing::warn!(%slice, "{rejected}");
             }
+            // Whoever is answered finds it so.
+            self.publish();
         }
-        // Whoever is answered finds it so.
-        self.publish();
         let _ = reply.send(result.map_err(|error| Failure::from(&error)));
         Ok(())
     }
