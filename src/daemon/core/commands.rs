@@ -200,7 +200,7 @@ impl Core {
         Ok(())
     }
 
-    /// Leases that have ended need no watching.
+    /// Leases that have ended need no watching, and no further try to end them.
     pub(super) fn forget_ended_leases(&mut self) {
         let state = &self.state;
         let current = |slice: &SliceId, generation: Generation| {
@@ -215,6 +215,7 @@ impl Core {
             keep
         });
         self.ended_holders.retain(|(slice, generation)| current(slice, *generation));
+        self.retries.0.retain(|(slice, generation), _| current(slice, *generation));
     }
 }
 

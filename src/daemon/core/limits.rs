@@ -33,7 +33,7 @@ pub fn moment() -> Moment {
 
 /// When the end of a lease whose device was held is tried again.
 #[derive(Debug, Default)]
-pub struct Retries(BTreeMap<(SliceId, Generation), Instant>);
+pub struct Retries(pub(super) BTreeMap<(SliceId, Generation), Instant>);
 
 impl Core {
     /// A request for a lease with what its owner may have by the settings of now.
@@ -47,14 +47,8 @@ impl Core {
         if !matches!(self.running, Running::Yes) {
             return Ok(false);
         }
-        let state = &self.state;
-        let current = |slice: &SliceId, generation: Generation| {
-            let found = state.slices.get(slice);
-            found.is_some_and(|found| found.generation == generation && found.phase.lease().is_some())
-        };
-        self.retries.0.retain(|(slice, generation), _| current(slice, *generation));
         let now = boot_now();
-        let due = state.slices.values().filter(|slice| {
+        let due = self.state.slices.values().filter(|slice| {
             let over = slice.phase.lease().is_some_and(|lease| lease.over_at(now).is_some());
             let later = self.retries.0.get(&(slice.id, slice.generation));
             over && slice.at_rest()
@@ -64,7 +58,6 @@ impl Core {
         let due: Vec<_> = due.map(|slice| (slice.id, slice.generation)).collect();
         let any = !due.is_empty();
         for (slice, generation) in due {
-            self.retries.0.insert((slice, generation), Instant::now() + self.retry_pause());
             let event = Event::Release { slice, generation: Some(generation), cause: ReleaseCause::TimeIsUp };
             if let Err(rejected) = self.apply(event, Cause::default())? {
                 tracing::warn!(%slice, "a lease whose time is up is not released: {rejected}");
