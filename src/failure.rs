@@ -304,7 +304,7 @@ impl From<&EffectError> for Failure {
             EffectError::Cdi(error) => cdi(error),
             EffectError::NotClean { .. } => (Code::FailedPrecondition, "NOT_CLEAN"),
             EffectError::Process(error) => process(error),
-            EffectError::NotRemoved(_) => (Code::DeadlineExceeded, "CDI_FILE"),
+            EffectError::NotRemoved { .. } => (Code::DeadlineExceeded, "CDI_FILE"),
             EffectError::NoReset(_) => (Code::FailedPrecondition, "NO_RESET"),
             EffectError::Missing(_) => (Code::FailedPrecondition, "INSTANCE_MISSING"),
             EffectError::StillThere(_) => (Code::Internal, "NOT_REMOVED"),

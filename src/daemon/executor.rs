@@ -7,7 +7,7 @@ use crate::{
     engine::{Effect, Handover, SliceId, Target},
     failure::Failure,
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use vgpud_config::{Consumer, PciAddress, Reuse, Settings};
 use vgpud_kata::cdi::{self, CdiFolder};
@@ -67,8 +67,12 @@ pub enum EffectError {
     Missing(Target),
     #[error("{0} is still there after its removal")]
     StillThere(Target),
-    #[error("The CDI file of the last lease of {0} could not be removed in time; its disk does not answer")]
-    NotRemoved(SliceId),
+    #[error(
+        "The CDI file of the last lease of {slice} is not yet removed from {} after {}; see why that folder does not answer, then lease {slice} again",
+        folder.display(),
+        humantime::format_duration(*waited)
+    )]
+    NotRemoved { slice: SliceId, folder: PathBuf, waited: Duration },
     #[error("The worker of GPU {0} has broken down; start vgpud again")]
     WorkerLost(PciAddress),
 }

@@ -100,7 +100,8 @@ impl Core {
         for intent in late {
             let Some(slice) = intent.effect.slice() else { continue };
             debug_assert!(self.current.contains_key(&Subject::Slice(slice)), "it is waited for");
-            let result = Err(EffectError::NotRemoved(slice));
+            let folder = self.settings.borrow().cdi.dir.clone();
+            let result = Err(EffectError::NotRemoved { slice, folder, waited: patience });
             self.conclude(Finished { intent, result, seen: None })?;
         }
         Ok(any)

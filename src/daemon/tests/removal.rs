@@ -46,6 +46,10 @@ async fn a_removal_that_never_ends_fails_the_handover_in_time() {
     bench.create("vf-8", SRIOV, 1, None).await.unwrap();
     let refused = bench.lease("s1", None).await.unwrap_err();
     assert_eq!(refused.reason, "CDI_FILE");
+    let folder = bench.settings.cdi.dir.display().to_string();
+    for told in ["s1 is not yet removed from", &folder, "after 2s", "lease s1 again"] {
+        assert!(refused.text.contains(told), "{}", refused.text);
+    }
     bench.until("s1 to be ready", |phases| phases["s1"] == api::Phase::Ready).await;
     gate.open();
     gate.until_idle();
