@@ -9,7 +9,7 @@ use crate::{
 };
 use prost::Message;
 use std::{error::Error, path::Path, time::Duration};
-use vgpud_config::{ConsumerName, Owner, Settings};
+use vgpud_config::{ConsumerName, Owner, PciAddress, Settings};
 
 pub use crate::ledger::fuzzing::{Cell, Reading, Row, ledger};
 
@@ -41,6 +41,8 @@ pub enum Asked {
     Profiles(Option<placement::Want>),
     History(HistoryFilter),
     Slice(SliceId),
+    Gpu(PciAddress),
+    Reason(String),
     Owner(Owner),
     Terms(Option<ConsumerName>, Option<Duration>),
 }
@@ -65,6 +67,18 @@ pub fn requests(message: &[u8]) -> Vec<Result<Asked, RequestError>> {
         read.push(request::slice(&message.id).map(Asked::Slice));
         read.push(owner_of(&message.owner));
         read.push(terms(message.user.as_ref(), message.time_ms));
+    }
+    if let Ok(message) = api::ExtendLeaseRequest::decode(message) {
+        read.push(request::slice(&message.id).map(Asked::Slice));
+        read.push(terms(None, Some(message.time_ms)));
+    }
+    if let Ok(message) = api::QuarantineSliceRequest::decode(message) {
+        read.push(request::slice(&message.id).map(Asked::Slice));
+        read.push(request::reason(&message.reason).map(Asked::Reason));
+    }
+    if let Ok(message) = api::QuarantineGpuRequest::decode(message) {
+        read.push(request::gpu_address(&message.gpu).map(Asked::Gpu));
+        read.push(request::reason(&message.reason).map(Asked::Reason));
     }
     if let Ok(message) = api::VerifySliceRequest::decode(message) {
         read.push(request::slice(&message.id).map(Asked::Slice));
@@ -97,6 +111,10 @@ pub fn answers(message: &[u8]) -> Vec<String> {
     show(read(message, document::Checks::of_slice));
     show(read(message, |answer: api::ListHistoryResponse| document::History::new(answer.leases)));
     show(read(message, document::Quarantine::new));
+    show(read(message, document::OneQuarantinedGpu::new));
+    show(read(message, |answer: api::ClearGpuQuarantineResponse| {
+        document::ClearedGpu::new("0000:41:00.0".to_owned(), answer.quarantined_slices)
+    }));
     show(read(message, |event: api::Event| document::Event::from(event)));
     let status = tonic::Status::with_details(tonic::Code::Internal, "odd", message.to_vec().into());
     show(Some(cli::error::Error::from(status).to_report(None).text()));

@@ -38,6 +38,11 @@ fn sound(asked: &Asked) {
             }
         }
         Asked::Slice(id) => assert_eq!(id.to_string().parse(), Ok(*id)),
+        Asked::Gpu(gpu) => assert_eq!(gpu.to_string().parse(), Ok(*gpu)),
+        Asked::Reason(reason) => {
+            assert!((1..=400).contains(&reason.chars().count()));
+            assert!(!reason.chars().any(char::is_control));
+        }
         Asked::Owner(owner) => assert_eq!(owner.to_string().parse().as_ref(), Ok(owner)),
         Asked::Terms(consumer, time) => {
             if let Some(consumer) = consumer {

@@ -38,7 +38,8 @@ thread_local! {
     static LEDGER: RefCell<Option<Ledger>> = const { RefCell::new(None) };
 }
 
-const TABLES: [&str; 7] = ["meta", "cuts", "slices", "leases", "scrubs", "intents", "audit"];
+const TABLES: [&str; 8] =
+    ["meta", "cuts", "slices", "leases", "scrubs", "intents", "audit", "quarantined_gpus"];
 
 /// Reads a ledger that holds these rows; none where SQLite takes none of them.
 #[must_use]
@@ -104,6 +105,9 @@ fn write_again(ledger: &mut Ledger, state: &State) -> Result<State, Error> {
         }
         for (gpu, cut) in &state.cuts {
             row::write_cut(transaction, *gpu, cut)?;
+        }
+        for (gpu, why) in &state.quarantined_gpus {
+            row::write_quarantined_gpu(transaction, *gpu, why)?;
         }
         Ok(())
     })?;

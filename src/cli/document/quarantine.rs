@@ -9,6 +9,7 @@ use crate::{
     },
 };
 use serde::Serialize;
+use vgpud_config::Shown;
 
 #[derive(Debug, Serialize)]
 pub struct Quarantine {
@@ -158,7 +159,8 @@ impl Document for ClearedGpu {
     fn text(&self) -> String {
         let mut text = format!("{} may be used again", self.cleared_gpu);
         if !self.quarantined_slices.is_empty() {
-            let slices = self.quarantined_slices.join(", ");
+            let slices = self.quarantined_slices.iter().map(|slice| Shown(slice).to_string());
+            let slices = slices.collect::<Vec<_>>().join(", ");
             text += &format!("; still out of use, each until it is cleared itself: {slices}");
         }
         text
