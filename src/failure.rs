@@ -255,7 +255,9 @@ impl From<&ConsumerError> for Failure {
     fn from(error: &ConsumerError) -> Self {
         let meaning = match error {
             ConsumerError::Unknown { .. } => (Code::FailedPrecondition, "NO_SUCH_USER"),
-            ConsumerError::Database { .. } | ConsumerError::Silent(_) => (Code::Unavailable, "USER_DATABASE"),
+            ConsumerError::Database { .. } | ConsumerError::Unanswered { .. } => {
+                (Code::Unavailable, "USER_DATABASE")
+            }
         };
         Self::of(error, meaning)
     }

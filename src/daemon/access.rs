@@ -22,8 +22,8 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-pub use accounts::{Accounts, HostAccounts};
-pub use gate::{Caller, Gate, Guard, Unread};
+pub use accounts::{Accounts, Unanswered, ask};
+pub use gate::{Admitted, Caller, Gate, Guard, Unread};
 pub use standing::{Peer, Standing};
 
 use crate::api::Rpc;

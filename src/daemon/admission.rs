@@ -20,6 +20,6 @@ mod places;
 #[cfg(test)]
 mod tests;
 
-pub use connection::Line;
+pub use connection::{Line, OnLine};
 pub use door::Door;
-pub use places::{Full, Places, Who};
+pub use places::{Full, Place, Places, Who};

@@ -1,12 +1,8 @@
 //! Which numbers the name of a consumer means on this host.
 
-use super::access::{Accounts, HostAccounts};
+use super::access::{self, Accounts, Unanswered};
 use nix::errno::Errno;
-use std::time::Duration;
 use vgpud_config::{Account, Consumer, ConsumerName, Quoted};
-
-/// How long the user database may take.
-const LOOK_UP: Duration = Duration::from_secs(5);
 
 /// Why a name means nobody.
 #[derive(Debug, thiserror::Error)]
@@ -23,33 +19,50 @@ pub enum ConsumerError {
         #[source]
         source: Errno,
     },
-    #[error("The user database did not tell about {0} within {LOOK_UP:?}; give numbers instead")]
-    Silent(ConsumerName),
+    #[error("Cannot learn the numbers of {name}; give numbers instead")]
+    Unanswered {
+        name: ConsumerName,
+        #[source]
+        source: Unanswered,
+    },
 }
 
-/// Asks the host, which may ask a directory server.
+/// Asks the host, which may ask a directory server, about what is not a number already.
 ///
 /// # Errors
 /// Where the host knows no such user or group, or does not answer.
 pub async fn resolve(name: ConsumerName) -> Result<Consumer, ConsumerError> {
+    if let Some(consumer) = by_itself(&name) {
+        return Ok(consumer);
+    }
     let asked = name.clone();
-    let asking = tokio::task::spawn_blocking(move || look_up(&asked, &HostAccounts));
-    match tokio::time::timeout(LOOK_UP, asking).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(_)) | Err(_) => Err(ConsumerError::Silent(name)),
+    let found = access::ask(move |accounts| look_up(&asked, accounts)).await;
+    found.map_err(|source| ConsumerError::Unanswered { name, source })?
+}
+
+/// The numbers that no user database is needed for.
+fn by_itself(name: &ConsumerName) -> Option<Consumer> {
+    let gid = name.group.as_ref().map(number_of).transpose().ok()?;
+    Some(Consumer { uid: number_of(&name.user).ok()?, gid })
+}
+
+/// The number of an account, or else its name, which the database has to be asked about.
+fn number_of(account: &Account) -> Result<u32, &String> {
+    match account {
+        Account::Number(number) => Ok(*number),
+        // By definition, whatever the database says.
+        Account::Name(name) if name == "root" => Ok(0),
+        Account::Name(name) => Err(name),
     }
 }
 
 fn look_up(name: &ConsumerName, accounts: &impl Accounts) -> Result<Consumer, ConsumerError> {
     let number = |what, database, account: &Account, find: &dyn Fn(&str) -> Result<Option<u32>, Errno>| {
-        match account {
-            Account::Number(number) => Ok(*number),
-            // By definition, whatever the database says.
-            Account::Name(name) if name == "root" => Ok(0),
-            Account::Name(name) => find(name)
+        number_of(account).or_else(|name| {
+            find(name)
                 .map_err(|source| ConsumerError::Database { what, name: name.clone(), source })?
-                .ok_or_else(|| ConsumerError::Unknown { what, name: name.clone(), database }),
-        }
+                .ok_or_else(|| ConsumerError::Unknown { what, name: name.clone(), database })
+        })
     };
     let group = |account| number("group", "group", account, &|name| accounts.gid(name));
     Ok(Consumer {
@@ -92,5 +105,13 @@ mod tests {
                 .contains("no group \"kwm\" that a node could be given to; see `getent group`")
         );
         assert!(refused("ldap").contains("give a number instead"));
+    }
+
+    #[test]
+    fn numbers_and_root_are_known_without_asking() {
+        let known = |text: &str| by_itself(&text.parse().unwrap());
+        assert_eq!(known("1000:root"), Some(Consumer { uid: 1000, gid: Some(0) }));
+        assert_eq!(known("root"), Some(Consumer::default()));
+        assert_eq!((known("qemu"), known("1000:kvm")), (None, None));
     }
 }

@@ -2,7 +2,7 @@
 //! snapshots.
 
 use super::{
-    access::{Caller, Guard, Peer},
+    access::{Admitted, Caller, Guard, Peer},
     admission::Line,
     consumer, convert,
     core::Handle,
@@ -68,6 +68,11 @@ fn refuse(error: &RequestError) -> Status {
 fn actor<T>(request: &Request<T>) -> Actor {
     let caller = request.extensions().get::<Caller>();
     Actor::User(caller.map_or_else(|| "A caller unknown to the kernel".to_owned(), |caller| caller.0.clone()))
+}
+
+/// What the call took up, for work that goes on after the answer.
+fn admitted<T>(request: &Request<T>) -> Option<Admitted> {
+    request.extensions().get().cloned()
 }
 
 impl Service {
@@ -182,6 +187,7 @@ impl Vgpud for Service {
         &self,
         request: Request<api::CreateSlicesRequest>,
     ) -> Answer<Self::CreateSlicesStream> {
+        let admitted = admitted(&request);
         let asked = request.into_inner();
         let request = placement::Request::try_from(&asked).map_err(|error| refuse(&error))?;
         let owner = asked.owner.as_deref().map(str::parse::<Owner>).transpose();
@@ -194,7 +200,7 @@ impl Vgpud for Service {
         if self.core.sender.send(Message::Command(Command::Create(create))).is_err() {
             return Err(self.why_stopped().await.into());
         }
-        Ok(Response::new(Box::pin(create_stream(steps))))
+        Ok(Response::new(Box::pin(create_stream(to_the_end(steps, admitted)))))
     }
 
     async fn list_slices(&self, request: Request<api::ListSlicesRequest>) -> Answer<api::ListSlicesResponse> {
@@ -346,6 +352,7 @@ impl Vgpud for Service {
         request: Request<api::WatchEventsRequest>,
     ) -> Answer<Self::WatchEventsStream> {
         let line = request.extensions().get::<Arc<Line>>().map(Arc::clone);
+        let admitted = admitted(&request);
         let request = request.into_inner();
         let (sender, receiver) = mpsc::channel(STREAM_BUFFER + 1);
         // The last place is for the word that ends the stream, also where the client does not read.
@@ -354,6 +361,8 @@ impl Vgpud for Service {
         let follower =
             Follower { service: self.clone(), line, sender, after: request.after, checked: Instant::now() };
         tokio::spawn(async move {
+            // Also where its client has gone: it may have a question in the core's queue.
+            let _admitted = admitted;
             if let Err(Ended::With(status)) = follower.replay(request.follow).await {
                 farewell.send(Err(status));
             }
@@ -453,6 +462,21 @@ impl Follower {
 
 fn no_such_gpu(gpu: PciAddress) -> Status {
     Failure::from(&vgpud_mdev::Error::NoSuchGpu(gpu)).into()
+}
+
+/// The steps of a creation, which keeps its place until the last of them, also where nobody reads them.
+fn to_the_end<T: Send + 'static>(
+    mut steps: mpsc::UnboundedReceiver<T>,
+    admitted: Option<Admitted>,
+) -> mpsc::UnboundedReceiver<T> {
+    let (sender, read) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(step) = steps.recv().await {
+            let _ = sender.send(step);
+        }
+        drop(admitted);
+    });
+    read
 }
 
 fn create_stream(

@@ -1,10 +1,10 @@
 //! The check before every handler.
 
-use super::{AccessDenied, Standing, accounts::HostAccounts, needed, standing::Peer};
+use super::{AccessDenied, Standing, accounts, needed, standing::Peer};
 use crate::{
     api::Rpc,
     daemon::{
-        admission::{Line, Places},
+        admission::{Line, OnLine, Place, Places},
         core::Handle,
         message::{Command, Message},
     },
@@ -28,8 +28,6 @@ use tonic::{
 };
 use tower::Service;
 
-/// How long the user database may take.
-const LOOK_UP: Duration = Duration::from_secs(5);
 /// How often the ledger hears of the same user and call.
 const AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// Users and calls that are told apart within that time. A user namespace can have more uids.
@@ -39,6 +37,13 @@ const AUDIT_MOST: usize = 1024;
 /// request's extensions.
 #[derive(Clone, Debug)]
 pub struct Caller(pub String);
+
+/// What a call takes up, given back when the last copy goes. Handlers whose work goes on after their
+/// answer find it among the request's extensions, and keep it until that work has ended.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    _taken: Arc<(OnLine, Place)>,
+}
 
 /// Decides, logs and counts; one for all connections.
 #[derive(Debug)]
@@ -77,13 +82,10 @@ impl Guard {
 
     async fn standing(&self, peer: Peer) -> Standing {
         let settings = Arc::clone(&self.core.snapshot.borrow().settings);
-        let looked_up = tokio::task::spawn_blocking(move || peer.look_up(&settings.access, &HostAccounts));
-        let doubt = match tokio::time::timeout(LOOK_UP, looked_up).await {
-            Ok(Ok(standing)) => return standing,
-            Ok(Err(error)) => format!("the look-up of the user broke down: {error}"),
-            Err(_) => format!("the user database did not answer within {LOOK_UP:?}"),
-        };
-        Standing { user: peer.by_number(), role: None, doubts: vec![doubt] }
+        match accounts::ask(move |accounts| peer.look_up(&settings.access, accounts)).await {
+            Ok(standing) => standing,
+            Err(error) => Standing { user: peer.by_number(), role: None, doubts: vec![error.to_string()] },
+        }
     }
 
     async fn check(&self, path: &str, peer: Option<Peer>) -> Result<Caller, Status> {
@@ -116,7 +118,7 @@ impl Guard {
     }
 
     /// Lets a call in: there is room for it, its caller may make it, and all of its request is there.
-    async fn admit(&self, request: Request<Body>) -> Result<(Request<Body>, impl Send + use<>), Status> {
+    async fn admit(&self, request: Request<Body>) -> Result<(Request<Body>, Admitted), Status> {
         let line = request.extensions().get::<Arc<Line>>().map(Arc::clone);
         let Some(line) = line else {
             return Err(Status::internal("vgpud does not know this connection"));
@@ -125,9 +127,11 @@ impl Guard {
         let place = self.calls.take(line.who).map_err(|full| Failure::from(&full))?;
         let caller = self.check(request.uri().path(), line.peer).await?;
         let (mut head, body) = request.into_parts();
+        let admitted = Admitted { _taken: Arc::new((on_line, place)) };
         head.extensions.insert(caller);
+        head.extensions.insert(admitted.clone());
         let body = read(body).await.map_err(|error| Failure::from(&error))?;
-        Ok((Request::from_parts(head, body), (on_line, place)))
+        Ok((Request::from_parts(head, body), admitted))
     }
 
     fn deny(&self, denied: &AccessDenied, peer: Option<Peer>) -> Failure {
@@ -184,22 +188,21 @@ where
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let guard = Arc::clone(&self.guard);
         Box::pin(async move {
-            let (request, places) = match guard.admit(request).await {
+            let (request, admitted) = match guard.admit(request).await {
                 Ok(admitted) => admitted,
                 Err(status) => return Ok(status.into_http()),
             };
             // A call goes on where its client has gone, and keeps its place: else a client could fill
             // the core's queue with calls that it gives up.
-            let call = tokio::spawn(inner.call(request));
-            let called = call.await;
-            let Ok(answer) = called else {
+            let call = tokio::spawn(async move { (inner.call(request).await, admitted) });
+            let Ok((answer, admitted)) = call.await else {
                 return Ok(Status::internal("vgpud failed in the middle of this call; its log says more")
                     .into_http());
             };
-            // The places are given back when the answer has been sent.
+            // It is given back when the answer has been sent.
             Ok(answer?.map(|body| {
                 Body::new(body.map_frame(move |frame| {
-                    let _ = &places;
+                    let _ = &admitted;
                     frame
                 }))
             }))
@@ -247,3 +250,6 @@ async fn read(body: Body) -> Result<Body, Unread> {
     }
     Ok(Body::new(Full::new(whole)))
 }
+
+#[cfg(test)]
+mod tests;
