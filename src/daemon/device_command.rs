@@ -54,6 +54,9 @@ struct Place {
     /// Report in JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Give up first what the work does not need, for good
+    #[arg(long)]
+    confine: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,8 +88,7 @@ impl DeviceCommand {
         let job = Job { task, gpu: place.gpu, name, node, memory: place.memory };
         let host = place.root.as_ref().map_or_else(Host::default, Host::new);
         process::end_with_parent().map_err(StartError::Device)?;
-        // As the daemon that started it: by its settings.
-        if sandbox::holds() {
+        if place.confine {
             let writes = match task {
                 Task::Scrub => mechanism(name.mechanism()).clear_attribute(&host, job.gpu, name),
                 Task::Preflight(_) => None,

@@ -23,7 +23,8 @@
 //! Unix sockets of other services that are files: the host's user database may be behind one
 //! (sssd, nscd), and no Landlock below ABI 9 tells them apart. Reading `/etc`. Owners and
 //! modes of files: neither Landlock nor seccomp tells a node, which is given to its consumer, from them.
-//! Where the kernel has no Landlock, files: [`Sandbox`] says so wherever it is shown.
+//! Where the kernel has no Landlock, files: [`Sandbox`] says so wherever it is shown. Code that it wrote
+//! into a file of its own folders: no filter tells that file from a library when it is mapped to be run.
 
 mod calls;
 mod capabilities;
@@ -32,8 +33,13 @@ mod files;
 pub use files::{Places, Walls};
 
 use nix::errno::Errno;
-use rustix::thread::{CapabilitySet, SecureComputingMode, secure_computing_mode, set_no_new_privs};
-use std::{error::Error, fmt, io, iter, path::PathBuf};
+use rustix::thread::{CapabilitySet, set_no_new_privs};
+use std::{
+    error::Error,
+    fmt, io, iter,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use vgpud_config::{Confinement, Settings};
 use vgpud_mdev::Host;
 use vgpud_vmm::doctor;
@@ -49,6 +55,9 @@ pub enum Process<'a> {
     },
     Lookout,
 }
+
+/// Whether this process has entered. A look at the kernel would not tell: systemd has filters too.
+static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// What holds, in the words of `vgpuctl status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +94,13 @@ pub enum SandboxError {
     Seccomp(#[source] seccompiler::Error),
 }
 
+impl Sandbox {
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        matches!(self, Self::On { .. })
+    }
+}
+
 impl fmt::Display for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -116,6 +132,7 @@ pub fn enter(process: Process<'_>) -> Result<Sandbox, SandboxError> {
     let capabilities = capabilities::keep(wanted).map_err(SandboxError::Capabilities)?;
     let files = rules.map_or(Ok(Walls::None), |rules| files::restrict(&rules))?;
     calls::restrict(calls).map_err(SandboxError::Seccomp)?;
+    ENTERED.store(true, Ordering::Relaxed);
     Ok(Sandbox::On { files, capabilities })
 }
 
@@ -125,16 +142,10 @@ fn threads() -> Result<usize, SandboxError> {
     count.map_err(|source| SandboxError::Read { path, source })
 }
 
-/// Whether a filter of system calls holds for this process, its own or that of systemd.
-#[must_use]
-pub fn holds() -> bool {
-    secure_computing_mode() == Ok(SecureComputingMode::Filter)
-}
-
 /// A word for whoever meets a refusal that a wall may have made: root is seldom refused otherwise.
 #[must_use]
 pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    (is_refusal(error) && holds()).then_some(
+    (is_refusal(error) && ENTERED.load(Ordering::Relaxed)).then_some(
         "vgpud's own sandbox may have refused this: start vgpud again where a folder or device is new, or set sandbox = \"off\" under [daemon]",
     )
 }

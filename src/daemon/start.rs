@@ -143,7 +143,7 @@ impl Daemon {
         let (ledger, state) = Ledger::open(&folder)?;
         let (publisher, current) = watch::channel(Arc::clone(&settings));
         let executor = executor.unwrap_or_else(|| {
-            let devices = Arc::new(DeviceProcess { program: own_program(), root });
+            let devices = Arc::new(DeviceProcess { program: own_program(), root, confined: sandbox.is_on() });
             Arc::new(HostExecutor::new(host.clone(), current, devices, lookout))
         });
         let parts = Parts { state, ledger, host: host.clone(), settings: publisher, executor };

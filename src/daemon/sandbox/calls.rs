@@ -79,10 +79,10 @@ const ALWAYS: &[i64] = &[
     // Time.
     c::SYS_clock_gettime, c::SYS_clock_getres, c::SYS_clock_nanosleep, c::SYS_nanosleep, c::SYS_gettimeofday,
     c::SYS_timerfd_create, c::SYS_timerfd_settime, c::SYS_timerfd_gettime, c::SYS_times,
-    // Signals; Landlock keeps them inside.
+    // Signals; Landlock keeps the daemon's inside, and the arguments those of the others.
     c::SYS_rt_sigaction, c::SYS_rt_sigprocmask, c::SYS_rt_sigreturn, c::SYS_rt_sigpending,
     c::SYS_rt_sigtimedwait, c::SYS_rt_sigsuspend, c::SYS_sigaltstack, c::SYS_signalfd4, c::SYS_tgkill,
-    c::SYS_tkill, c::SYS_restart_syscall,
+    c::SYS_restart_syscall,
     // Reading, and writing to what is open.
     c::SYS_openat, c::SYS_close, c::SYS_close_range, c::SYS_read, c::SYS_readv, c::SYS_pread64, c::SYS_preadv,
     c::SYS_preadv2, c::SYS_write, c::SYS_writev, c::SYS_pwrite64, c::SYS_pwritev, c::SYS_pwritev2, c::SYS_lseek,
@@ -146,6 +146,10 @@ const PROGRAMS: &[i64] = &[
     #[cfg(target_arch = "x86_64")] c::SYS_vfork,
 ];
 
+/// The libc crate does not name these two (linux/fcntl.h).
+const F_SETSIG: i32 = 10;
+const F_SETOWN_EX: i32 = 15;
+
 /// Number 452 everywhere (Linux 6.6); the libc crate does not name it for all.
 const FCHMODAT2: i64 = 452;
 /// The libc crate does not name it for Arm.
@@ -186,7 +190,7 @@ const REFUSED: &[i64] = &[
     c::SYS_setuid, c::SYS_setgid, c::SYS_setreuid, c::SYS_setregid, c::SYS_setresuid, c::SYS_setresgid,
     c::SYS_setgroups, c::SYS_setfsuid, c::SYS_setfsgid,
     c::SYS_mknodat, c::SYS_symlinkat, c::SYS_linkat, c::SYS_memfd_create, c::SYS_memfd_secret,
-    c::SYS_execveat, c::SYS_truncate, c::SYS_setxattr, c::SYS_fsetxattr, c::SYS_lsetxattr,
+    c::SYS_execveat, c::SYS_truncate, c::SYS_setxattr, c::SYS_fsetxattr, c::SYS_lsetxattr, c::SYS_tkill,
     #[cfg(target_arch = "x86_64")] c::SYS_mknod,
     #[cfg(target_arch = "x86_64")] c::SYS_symlink,
     #[cfg(target_arch = "x86_64")] c::SYS_link,
@@ -215,7 +219,7 @@ fn refused_arguments(set: Set) -> Result<Vec<(i64, SeccompRule)>, Error> {
     for call in [c::SYS_socket, c::SYS_socketpair] {
         refused.push(with(call, vec![argument(0, Is::Ne, number(c::AF_UNIX))?])?);
     }
-    // Memory that becomes code: mapped libraries are read-only.
+    // Memory that becomes code. Mapped libraries are read-only; a file that it wrote itself is not told apart.
     let (write, execute) = (number(c::PROT_WRITE), number(c::PROT_EXEC));
     refused.push(with(c::SYS_mmap, vec![bits(2, write | execute)?])?);
     refused.push(with(c::SYS_mprotect, vec![bits(2, execute)?])?);
@@ -230,6 +234,16 @@ fn refused_arguments(set: Set) -> Result<Vec<(i64, SeccompRule)>, Error> {
         c::CLONE_NEWNET,
     ] {
         refused.push(with(c::SYS_clone, vec![bits(0, number(flag))?])?);
+    }
+    // Limits of other processes: one of CPU time ends them.
+    refused.push(with(c::SYS_prlimit64, vec![argument(0, Is::Ne, 0)?])?);
+    // Signals to other processes, at once or when a file is ready. The daemon's stay inside by Landlock,
+    // and it starts processes that inherit its filters; these start none.
+    if set != Set::Daemon {
+        refused.push(with(c::SYS_tgkill, vec![argument(0, Is::Ne, std::process::id().into())?])?);
+        for owner in [c::F_SETOWN, F_SETSIG, F_SETOWN_EX] {
+            refused.push(with(c::SYS_fcntl, vec![argument(1, Is::Eq, number(owner))?])?);
+        }
     }
     // Typing into a terminal: TIOCSTI and TIOCLINUX.
     for request in [0x5412, 0x541c] {

@@ -189,6 +189,8 @@ fn refused(ground: &Ground) -> Vec<Attempt> {
         by("become another user", c::SYS_setresuid, &[65_534, 65_534, 65_534]),
         by("join a group", c::SYS_setgid, &[6]),
         by("join groups", c::SYS_setgroups, &[0, 0]),
+        by("limit another process", c::SYS_prlimit64, &[ground.bystander.into(), c::RLIMIT_CPU.into(), 0, 0]),
+        by("signal a thread by its number alone", c::SYS_tkill, &[ground.bystander.into(), 9]),
         by("ask for a keyring", c::SYS_keyctl, &[0, -3, 1]),
         by("make an io_uring", c::SYS_io_uring_setup, &[8, 0]),
         by(
@@ -285,6 +287,7 @@ pub fn lookout_attempts(ground: &Ground) -> Vec<Attempt> {
     let at = || Argument::from(c::AT_FDCWD);
     let secret = ground.outside.join("secret");
     let memory = format!("/proc/{}/mem", ground.bystander);
+    let bystander = i64::from(ground.bystander);
     vec![
         opening("write", &secret, c::O_WRONLY, Errno::EPERM),
         opening("write", &secret, c::O_RDWR, Errno::EPERM),
@@ -296,7 +299,18 @@ pub fn lookout_attempts(ground: &Ground) -> Vec<Attempt> {
         attempt("run /bin/true", c::SYS_execve, unknown, vec![path("/bin/true"), 0.into(), 0.into()]),
         attempt("make a socket", c::SYS_socket, refused, numbers(&[c::AF_INET.into(), 1, 0])),
         attempt("connect", c::SYS_connect, unknown, numbers(&[0, 0, 0])),
-        attempt("kill a process", c::SYS_kill, unknown, numbers(&[ground.bystander.into(), 9])),
+        attempt("kill a process", c::SYS_kill, unknown, numbers(&[bystander, 9])),
+        attempt("kill a thread", c::SYS_tgkill, refused, numbers(&[bystander, bystander, 9])),
+        attempt("kill a thread by its number alone", c::SYS_tkill, refused, numbers(&[bystander, 9])),
+        attempt("let a file signal a process", c::SYS_fcntl, refused, numbers(&[0, 8, bystander])), // F_SETOWN
+        attempt("choose that signal", c::SYS_fcntl, refused, numbers(&[0, 10, 9])), // F_SETSIG
+        attempt("let a file signal a thread", c::SYS_fcntl, refused, numbers(&[0, 15, 0])), // F_SETOWN_EX
+        attempt(
+            "limit a process",
+            c::SYS_prlimit64,
+            refused,
+            numbers(&[bystander, c::RLIMIT_CPU.into(), 0, 0]),
+        ),
         attempt("become another user", c::SYS_setuid, refused, numbers(&[65_534])),
         attempt("trace a process", c::SYS_ptrace, Expected::Death, numbers(&[0; 4])),
     ]

@@ -60,6 +60,8 @@ pub struct DeviceProcess {
     pub program: PathBuf,
     /// Folder to take for the host's root; none for the real one.
     pub root: Option<PathBuf>,
+    /// Whether it is to give up its rights, as whoever starts it did.
+    pub confined: bool,
 }
 
 /// Why there is no answer.
@@ -311,6 +313,9 @@ impl Running {
         command.arg("device").args(job.arguments()).arg("--json");
         if let Some(root) = &process.root {
             command.arg("--root").arg(root);
+        }
+        if process.confined {
+            command.arg("--confine");
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let failed = |source| ProcessError::Start { program: process.program.clone(), source };

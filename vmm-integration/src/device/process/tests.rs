@@ -14,7 +14,7 @@ fn stand(script: &str, deadline: Duration) -> Stand {
     let program = folder.path().join("vgpud");
     fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    Stand { _folder: folder, process: DeviceProcess { program, root: None }, deadline }
+    Stand { _folder: folder, process: DeviceProcess { program, root: None, confined: false }, deadline }
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -46,6 +46,14 @@ fn it_is_asked_for_one_instance() {
         error.to_string(),
         "device scrub --gpu=0000:f0:00.0 --vf=3 --node=auto --memory=16777216 --json"
     );
+}
+
+#[test]
+fn it_gives_up_its_rights_where_it_is_told_to() {
+    let mut stand = stand(r#"echo "{\"report\":\"failed\",\"why\":\"$*\"}""#, LONG);
+    stand.process.confined = true;
+    let error = stand.process.scrub(&job(Task::Scrub), stand.deadline).unwrap_err();
+    assert!(error.to_string().ends_with(" --json --confine"), "{error}");
 }
 
 #[test]
@@ -93,7 +101,7 @@ fn checks_that_were_made_before_the_end_are_kept() {
 
 #[test]
 fn a_program_that_is_not_there_is_named() {
-    let process = DeviceProcess { program: "/nowhere/vgpud".into(), root: None };
+    let process = DeviceProcess { program: "/nowhere/vgpud".into(), root: None, confined: false };
     let error = process.scrub(&job(Task::Scrub), LONG).unwrap_err();
     assert_eq!(error.to_string(), "Cannot start /nowhere/vgpud to work on the device");
 }
