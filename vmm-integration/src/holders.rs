@@ -17,7 +17,11 @@
 //!   has ended, and which is reset next anyway.
 
 use crate::{Error, cdev_bind, lookout::LookoutError};
-use nix::{errno::Errno, fcntl::OFlag};
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sys::statfs::{FUSE_SUPER_MAGIC, statfs},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -241,15 +245,18 @@ fn holds(fds: &Path, wanted: &[Identity]) -> io::Result<bool> {
         Err(error) => return Err(error),
     };
     for entry in entries {
-        let look = |entry: fs::DirEntry| {
-            // Sockets, pipes and the like have no path and are no nodes.
-            let named = fs::read_link(entry.path())?.is_absolute();
-            named.then(|| fs::metadata(entry.path())).transpose()
+        let fd = match entry {
+            Ok(entry) => entry.path(),
+            Err(error) if ended(&error) => continue,
+            Err(error) => return Err(error),
         };
-        let metadata = match entry.and_then(look) {
+        // Sockets, pipes and the like have no path and are no nodes.
+        let named = fs::read_link(&fd).map(|link| link.is_absolute());
+        let look = |named: bool| named.then(|| fs::metadata(&fd)).transpose();
+        let metadata = match named.and_then(look) {
             Ok(Some(metadata)) => metadata,
             Ok(None) => continue,
-            Err(error) if ended(&error) => continue,
+            Err(error) if ended(&error) || is_no_node(&fd, &error) => continue,
             Err(error) => return Err(error),
         };
         if wanted.contains(&Identity::of(&metadata)) {
@@ -262,6 +269,18 @@ fn holds(fds: &Path, wanted: &[Identity]) -> io::Result<bool> {
 /// The process or the handle is gone: ENOENT, or ESRCH from a process that ends while it is read.
 fn ended(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH))
+}
+
+/// Whether an open file that cannot be looked at is no device node all the same. Else any user could
+/// keep every device from being proved free.
+fn is_no_node(fd: &Path, error: &io::Error) -> bool {
+    match error.raw_os_error().map(Errno::from_raw) {
+        // A server of a network file system forgot it; nodes of devices are on none.
+        Some(Errno::ESTALE) => true,
+        // A FUSE mount of a user hides its files from root too (kernel: fuse_allow_current_process), and
+        // says what it likes of them; such a mount has `nodev`.
+        _ => statfs(fd).is_ok_and(|found| found.filesystem_type() == FUSE_SUPER_MAGIC),
+    }
 }
 
 /// A trial that failed: on which node, and the kernel's error.

@@ -37,9 +37,11 @@ use vgpud_mdev::{
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LookoutError {
-    #[error("The process vgpud-lookout is gone or does not listen; start vgpud again")]
+    #[error(
+        "The process vgpud-lookout is gone or does not listen; vgpud ends with it, and systemd starts both again"
+    )]
     Gone(#[source] io::Error),
-    #[error("Waited {} s for the process vgpud-lookout to see, in vain", within.as_secs_f32())]
+    #[error("Waited {} s for the process vgpud-lookout to see, in vain; a device or a file system may hang, see the kernel's log", within.as_secs_f32())]
     Late { within: Duration },
     /// What it found in its way, with the causes.
     #[error("{why}")]
@@ -158,8 +160,15 @@ impl LookoutProcess {
 
 /// Hands each answer to who waits for it, until there are no more. One that came too late is dropped.
 fn read(asked: &Mutex<Asked>, answers: UnixStream) {
-    for line in BufReader::new(answers).lines().map_while(Result::ok) {
-        let Ok(Answer { number, seen }) = serde_json::from_str(&line) else { break };
+    for line in BufReader::new(answers).lines() {
+        let answer = line.and_then(|line| Ok(serde_json::from_str(&line)?));
+        let Answer { number, seen } = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!(%error, "vgpud-lookout does not answer any more");
+                break;
+            }
+        };
         if let Some(waiting) = lock(asked).waiting.remove(&number) {
             // Gone: nobody waits any more.
             let _ = waiting.send(seen);
@@ -212,6 +221,9 @@ impl Kernel for LookoutProcess {
     }
 }
 
+/// Readings at once. One that hangs keeps its thread until the kernel lets it go.
+const READINGS: usize = 64;
+
 /// In the process: answers until nobody asks any more.
 ///
 /// # Errors
@@ -220,6 +232,14 @@ pub fn serve(host: &Host, stream: UnixStream) -> io::Result<()> {
     let answers = Arc::new(Mutex::new(stream.try_clone()?));
     for line in BufReader::new(stream).lines() {
         let Question { number, subject } = serde_json::from_str(&line?)?;
+        // Each thread has one.
+        if Arc::strong_count(&answers) > READINGS {
+            let why = format!(
+                "{READINGS} readings have not ended yet; a device or a file system hangs, see the kernel's log"
+            );
+            say(&mut lock(&answers), &Answer { number, seen: Seen::Failed(why) })?;
+            continue;
+        }
         let (host, answers) = (host.clone(), Arc::clone(&answers));
         thread::Builder::new().spawn(move || {
             let answer = Answer { number, seen: see(&host, subject) };
@@ -297,6 +317,32 @@ mod tests {
             lookout.questions.lock().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
             serving.join().unwrap().unwrap();
         }
+    }
+
+    #[test]
+    fn readings_that_hang_are_counted_and_no_more_are_begun() {
+        let (_folder, host, nodes) = host(false);
+        let config = host.pci_device(GPU.parse().unwrap()).join("config");
+        fs::remove_file(&config).unwrap();
+        nix::unistd::mkfifo(&config, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (lookout, theirs) = pair(PATIENCE);
+        let server = host.clone();
+        let serving = thread::spawn(move || serve(&server, theirs));
+        for number in 1000..1000 + READINGS as u64 {
+            let subject = Subject::ConfigSpace { of: GPU.parse().unwrap() };
+            say(&mut lock(&lookout.questions), &Question { number, subject }).unwrap();
+        }
+        let why = chain(&lookout.holders(&nodes).unwrap_err());
+        assert!(why.contains("64 readings have not ended yet"), "{why}");
+        // Its writer has come and gone: they end.
+        drop(fs::File::options().write(true).open(&config).unwrap());
+        fs::remove_file(&config).unwrap();
+        let seen = vgpud_mdev::wait::until("room for a reading", PATIENCE, || {
+            Ok::<_, vgpud_mdev::wait::TimedOut>(lookout.holders(&nodes).ok())
+        });
+        assert_eq!(seen.unwrap().len(), 1);
+        lookout.questions.lock().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
+        serving.join().unwrap().unwrap();
     }
 
     #[test]

@@ -158,3 +158,43 @@ fn this_process_is_found_in_the_real_proc_by_device_number() {
         Err(error) => panic!("{error}"),
     }
 }
+
+/// A mount that nobody serves: its owner alone could look into it, and root cannot.
+#[test]
+fn a_users_own_file_system_keeps_nothing_from_being_proved_free() {
+    use nix::{
+        mount::{MntFlags, MsFlags, mount, umount2},
+        sched::{CloneFlags, unshare},
+    };
+    let work = || {
+        let fuse = File::options().read(true).write(true).open("/dev/fuse");
+        let (Ok(fuse), Ok(())) = (fuse, unshare(CloneFlags::CLONE_NEWNS)) else {
+            vgpud_mdev::fake::skip("no FUSE of its own may be mounted here");
+            return;
+        };
+        let at = tempfile::tempdir().unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&fuse);
+        let options = format!("fd={fd},rootmode=40000,user_id=65534,group_id=65534");
+        let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+        mount(Some("vgpud-test"), at.path(), Some("fuse"), flags, Some(options.as_str())).unwrap();
+        let open = File::options().read(true).custom_flags(OFlag::O_PATH.bits()).open(at.path()).unwrap();
+        let fds = PathBuf::from(format!("/proc/{}/fd", std::process::id()));
+        let fd = fds.join(std::os::fd::AsRawFd::as_raw_fd(&open).to_string());
+        assert_eq!(fs::metadata(&fd).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert!(!holds(&fds, &[Identity::Device(u64::MAX)]).unwrap());
+        drop(open);
+        umount2(at.path(), MntFlags::MNT_DETACH).unwrap();
+    };
+    // The mounts are the thread's own.
+    std::thread::spawn(work).join().unwrap();
+}
+
+#[test]
+fn other_files_that_cannot_be_looked_at_are_no_proof() {
+    let error = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+    let here = Path::new("/proc/self/exe");
+    assert!(is_no_node(here, &error(Errno::ESTALE)));
+    assert!(!is_no_node(here, &error(Errno::EACCES)) && !is_no_node(here, &error(Errno::EIO)));
+}
