@@ -1,6 +1,6 @@
 //! Why the daemon does not start, or ends.
 
-use super::sandbox::SandboxError;
+use super::{folder, sandbox::SandboxError};
 use crate::ledger;
 use std::{io, path::PathBuf};
 use vgpud_config::SettingsError;
@@ -25,19 +25,25 @@ pub enum StartError {
     },
     #[error("Cannot use the lock {}: {why}; remove it when no vgpud runs, and start again", path.display())]
     PlantedLock { path: PathBuf, why: &'static str },
-    #[error("Cannot look at the folder {}", path.display())]
+    #[error("Cannot look at the folder {}; see what stands in the way, or set another under [daemon]", path.display())]
     Folder {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("{} is not safe for vgpud's state: {why}; see what is in it, make it root's own (chown root, chmod 0700), or set another state_dir under [daemon]", path.display())]
-    OpenFolder { path: PathBuf, why: String },
+    #[error("{} is not safe for vgpud's {of}: {why}; {}", path.display(), of.way_out())]
+    OpenFolder { path: PathBuf, of: folder::Use, why: String },
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
     #[error("Cannot read which GPUs this host has")]
     Inventory(#[source] mdev::Error),
-    #[error("Cannot serve at {}", path.display())]
+    #[error("Cannot tell in which folder the settings {} are; give their whole path with --config", path.display())]
+    SettingsPath {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("Cannot serve at {}; make its folder writable for root, or set another socket under [daemon]", path.display())]
     Socket {
         path: PathBuf,
         #[source]

@@ -27,7 +27,7 @@ impl Lock {
         let failed = |source| StartError::Lock { path: path.clone(), source };
         // The ledger names tenants: it is nobody else's business.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        folder::check(folder)?;
+        folder::check(folder, folder::Use::State)?;
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());

@@ -1,15 +1,11 @@
 //! What the daemon takes hold of before it gives up its rights, and the moment in which it does.
 
 use super::{
-    Daemon, Options, StartError, kernel_events,
+    Daemon, Options, StartError, folder, kernel_events,
     lock::Lock,
     sandbox::{self, Places, Process, Sandbox, Walls},
 };
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 use vgpud_config::{Confinement, Settings};
 use vgpud_kata::cdi::CdiFolder;
 use vgpud_mdev::{Host, uevent::UeventSocket};
@@ -80,17 +76,19 @@ impl Prepared {
 
     fn confine(&mut self) -> Result<(), StartError> {
         let unusable = |source| StartError::Socket { path: self.socket.clone(), source };
+        let no_settings = |source| StartError::SettingsPath { path: self.config.clone(), source };
         let places = Places {
             host: self.host.clone(),
-            settings: folder(&self.config).map_err(unusable)?,
+            settings: folder::of(&self.config).map_err(no_settings)?,
             state: self.state_dir.clone(),
-            socket: folder(&self.socket).map_err(unusable)?,
+            socket: folder::of(&self.socket).map_err(unusable)?,
             cdi: self.host.path(&self.settings.cdi.dir),
         };
         // A rule needs something to stand on.
-        fs::create_dir_all(&places.socket).map_err(unusable)?;
+        folder::make_for_socket(&places.socket).map_err(unusable)?;
         CdiFolder::new(&self.host, &self.settings.cdi).and_then(|cdi| cdi.make()).map_err(StartError::Cdi)?;
-        let patience = self.settings.timeouts.device / 2;
+        // To prove a device free takes up to two answers, and both are to fit into that half.
+        let patience = self.settings.timeouts.device / 4;
         let lookout = LookoutProcess::start(&own_program(), self.root.as_deref(), patience);
         let lookout = Arc::new(lookout.map_err(StartError::Lookout)?);
         self.lookout = lookout.clone();
@@ -124,12 +122,6 @@ fn raise_open_files() {
     if let Err(errno) = raised {
         tracing::warn!("the limit of open files stays as it is: {errno}");
     }
-}
-
-/// The folder of a file, which may be given without one.
-fn folder(path: &Path) -> io::Result<PathBuf> {
-    let path = std::path::absolute(path)?;
-    Ok(path.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
 /// By this name it is the program that runs, whatever was installed meanwhile.

@@ -1,9 +1,13 @@
 //! The API's socket: there while the daemon serves, and never left behind by a clean stop.
 
-use super::StartError;
+use super::{StartError, folder};
+use nix::{
+    fcntl::AT_FDCWD,
+    sys::stat::{FchmodatFlags, Mode, fchmodat},
+};
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 use tokio::net::{UnixListener, UnixStream};
@@ -24,11 +28,13 @@ impl Openness {
         if settings.access.is_empty() { Self::Own } else { Self::All }
     }
 
-    fn permissions(self) -> fs::Permissions {
-        fs::Permissions::from_mode(match self {
+    /// Gives a socket this mode. A link that was planted at its name is not followed.
+    fn set(self, path: &Path) -> io::Result<()> {
+        let mode = Mode::from_bits_truncate(match self {
             Self::Own => 0o660,
             Self::All => 0o666,
-        })
+        });
+        Ok(fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink)?)
     }
 }
 
@@ -44,12 +50,12 @@ impl Socket {
     /// removed; the caller holds the lock, so no other daemon of this state folder lives.
     ///
     /// # Errors
-    /// Where something else is there, or serves there.
+    /// Where something else is there, or serves there, or where others may change what is there.
     pub async fn bind(path: &Path, openness: Openness) -> Result<(Self, UnixListener), StartError> {
         let failed = |source| StartError::Socket { path: path.to_owned(), source };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
+        let folder = folder::of(path).map_err(failed)?;
+        folder::make_for_socket(&folder).map_err(failed)?;
+        folder::check(&folder, folder::Use::Socket)?;
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(StartError::NotASocket { path: path.to_owned() });
@@ -65,7 +71,7 @@ impl Socket {
             Err(error) => return Err(failed(error)),
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
-        fs::set_permissions(path, openness.permissions()).map_err(failed)?;
+        openness.set(path).map_err(failed)?;
         let inode = fs::symlink_metadata(path).map_err(failed)?.ino();
         Ok((Self { path: path.to_owned(), inode }, listener))
     }
@@ -75,7 +81,7 @@ impl Socket {
     /// # Errors
     /// As chmod(2).
     pub fn set(&self, openness: Openness) -> io::Result<()> {
-        fs::set_permissions(&self.path, openness.permissions())
+        openness.set(&self.path)
     }
 }
 
@@ -87,5 +93,50 @@ impl Drop for Socket {
         {
             tracing::warn!(socket = %self.path.display(), %error, "cannot remove the socket");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_others_may_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vgpud.sock");
+        // As /tmp is.
+        set_mode(dir.path(), 0o1777);
+        let refusal = Socket::bind(&path, Openness::Own).await.unwrap_err().to_string();
+        for part in ["not safe for vgpud's socket", "mode 1777", "/run/vgpud/vgpud.sock"] {
+            assert!(refusal.contains(part), "{refusal}");
+        }
+        assert!(!path.try_exists().unwrap());
+        let below = dir.path().join("own/vgpud.sock");
+        let (socket, _listener) = Socket::bind(&below, Openness::Own).await.unwrap();
+        assert_eq!((mode(&below), mode(&dir.path().join("own")) & 0o022), (0o660, 0));
+        socket.set(Openness::All).unwrap();
+        assert_eq!(mode(&below), 0o666);
+    }
+
+    #[tokio::test]
+    async fn a_link_that_was_planted_since_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, precious) = (dir.path().join("vgpud.sock"), dir.path().join("precious"));
+        let (socket, _listener) = Socket::bind(&path, Openness::Own).await.unwrap();
+        fs::write(&precious, "").unwrap();
+        set_mode(&precious, 0o600);
+        fs::remove_file(&path).unwrap();
+        symlink(&precious, &path).unwrap();
+        socket.set(Openness::All).unwrap_err();
+        assert_eq!(mode(&precious), 0o600);
     }
 }
