@@ -50,6 +50,9 @@ pub async fn listen(socket: UeventSocket, core: Sender) {
             if core.send(Message::HostChanged).is_err() {
                 return;
             }
+        } else {
+            // In a flood of events that say nothing, others have their turn too.
+            tokio::task::yield_now().await;
         }
     }
 }

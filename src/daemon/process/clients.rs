@@ -43,8 +43,10 @@ fn start(home: &Home) -> Vgpud {
     daemon
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+/// Does it to its end, which comes.
+fn run(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(LIMIT * 6, work).await.unwrap() });
 }
 
 /// Resident memory in KiB (proc(5)).
@@ -63,7 +65,7 @@ fn a_thousand_clients_at_once_are_answered_or_refused_clearly() {
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(8192.min(hard)), hard).unwrap();
     let home = Home::new();
     let daemon = start(&home);
-    runtime().block_on(async {
+    run(async {
         let mut channels = Vec::new();
         for _ in 0..1000 {
             channels.push(channel(connect_as(VIEWER, VIEWER, &home.socket())).await);
@@ -129,7 +131,7 @@ fn a_client_that_does_not_read_is_cut_off_and_told_where_to_go_on() {
     }
     let home = Home::new();
     let _daemon = start(&home);
-    runtime().block_on(async {
+    run(async {
         make_events(&home).await;
         // What is on the way without being read is little.
         let endpoint = Endpoint::from_static("http://vgpud").initial_stream_window_size(1024);
@@ -164,7 +166,7 @@ fn a_stream_ends_when_its_role_is_taken_away() {
     }
     let home = Home::new();
     let daemon = start(&home);
-    runtime().block_on(async {
+    run(async {
         let viewer = channel(connect_as(VIEWER, VIEWER, &home.socket())).await;
         let follow = api::WatchEventsRequest { follow: true, after: 0 };
         let mut events = VgpudClient::new(viewer).watch_events(follow).await.unwrap().into_inner();
@@ -225,7 +227,7 @@ fn nonsense_gets_one_clear_error_each_and_vgpud_goes_on() {
         let _ = stream.write_all(noise);
         drop(stream);
     }
-    runtime().block_on(async {
+    run(async {
         let channel = channel(UnixStream::connect(home.socket()).unwrap()).await;
         for (body, code, words) in [
             (
