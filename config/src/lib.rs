@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod catalogue;
+
 mod class;
 mod consumer;
 mod mechanism;
