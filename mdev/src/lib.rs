@@ -15,6 +15,7 @@ pub mod fake;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod inventory;
+pub mod nvidia;
 pub mod uevent;
 pub mod wait;
 
