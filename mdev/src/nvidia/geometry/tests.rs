@@ -53,7 +53,7 @@ fn a_card_of_one_size_holds_as_many_as_mig_parted_makes() {
 #[test]
 fn the_best_start_keeps_the_largest_shapes_free() {
     let seven = geometry(7);
-    let cases: [(&[(MigClass, u8)], MigClass, u8); 13] = [
+    let cases: [(&[(MigClass, u8)], MigClass, u8); 15] = [
         (&[], One, 6),
         (&[], OneDouble, 6),
         (&[], Two, 4),
@@ -63,9 +63,11 @@ fn the_best_start_keeps_the_largest_shapes_free() {
         (&[], Seven, 0),
         (&[(One, 6)], One, 5),
         (&[(One, 6)], Two, 4),
-        // 3g at 0 stays possible; two double ones do at 4 and 6.
         (&[(Three, 4)], Three, 0),
         (&[(Three, 4)], One, 3),
+        // At 6 more small ones would fit, and no 3g.
+        (&[(Two, 0)], One, 3),
+        (&[(One, 1)], OneDouble, 2),
         (&[(Three, 4), (One, 3)], One, 2),
         (&[(Four, 0)], Two, 4),
         (&[(Four, 0), (Two, 4)], OneDouble, 6),
