@@ -18,7 +18,9 @@ pub mod inventory;
 pub mod uevent;
 pub mod wait;
 
+mod access_control;
 mod binding;
+mod config_space;
 mod device;
 mod error;
 mod gpu;
@@ -30,6 +32,8 @@ mod pci_ids;
 mod slice;
 mod sriov;
 
+pub use access_control::AccessControl;
+pub use config_space::{BarKind, COMMAND, COMMAND_MEMORY, ConfigSpace, ExpressType, Extended};
 pub use error::{Error, NotAGpu};
 pub use gpu::{DriverName, Gpu, IommuGroup, MdevType, SriovCapability};
 pub use host::Host;
