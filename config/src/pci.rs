@@ -36,6 +36,14 @@ fn hex(text: &str, digits: std::ops::RangeInclusive<usize>) -> Option<u32> {
     (digits.contains(&text.len()) && plain).then(|| u32::from_str_radix(text, 16).ok())?
 }
 
+impl PciAddress {
+    /// Whether both are functions of one device, and so of one card.
+    #[must_use]
+    pub fn is_beside(self, other: Self) -> bool {
+        Self { function: 0, ..self } == Self { function: 0, ..other }
+    }
+}
+
 impl FromStr for PciAddress {
     type Err = PciNameError;
 
