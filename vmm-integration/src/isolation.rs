@@ -139,7 +139,9 @@ pub fn check_group(host: &Host, instance: &Instance) -> Result<(), Error> {
 fn check(host: &Host, instance: &Instance) -> Result<(), IsolationError> {
     let device = match instance.name {
         InstanceName::Mdev(uuid) => uuid.to_string(),
-        InstanceName::Vf(_) => instance.address.map_or_else(|| instance.gpu.to_string(), |vf| vf.to_string()),
+        InstanceName::Vf(_) | InstanceName::Whole => {
+            instance.address.map_or_else(|| instance.gpu.to_string(), |vf| vf.to_string())
+        }
     };
     if attribute::read(&instance.sysfs.join("sriov_numvfs"))?.is_some_and(|count| count != "0") {
         return Err(IsolationError::PhysicalFunction { device });
@@ -153,7 +155,7 @@ fn check(host: &Host, instance: &Instance) -> Result<(), IsolationError> {
     };
     // VFIO makes up a group for a mediated device, whose isolation is its parent driver's. For a
     // PCI function such a group means that nothing isolates it.
-    if matches!(instance.name, InstanceName::Vf(_)) && iommu::made_up(&group)? {
+    if !matches!(instance.name, InstanceName::Mdev(_)) && iommu::made_up(&group)? {
         return Err(IsolationError::NoIommuMode { device, cpu: CpuVendor::of(host) });
     }
     match strangers(host, &instance.sysfs, Some(&device))? {
