@@ -280,7 +280,7 @@ static int __init simgpu_init(void)
 
 	ret = add_gpus();
 	if (!ret)
-		ret = simgpu_driver_register();
+		ret = simgpu_drivers_register();
 	if (ret) {
 		remove_gpus();
 		simgpu_knobs_exit();
@@ -291,7 +291,7 @@ static int __init simgpu_init(void)
 
 static void __exit simgpu_exit(void)
 {
-	simgpu_driver_unregister();
+	simgpu_drivers_unregister();
 	remove_gpus();
 	simgpu_knobs_exit();
 	destroy_workqueue(simgpu_wq);
