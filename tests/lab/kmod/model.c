@@ -23,15 +23,22 @@
 	.vf_offset = PCI_DEVFN(2, 0), .vf_stride = 1,		\
 	.clrvffb = true
 
+#define MI300X							\
+	.vendor = PCI_VENDOR_ID_ATI, .device = 0x74a1,		\
+	.subvendor = PCI_VENDOR_ID_ATI, .subdevice = 0x74a1,	\
+	.class = CLASS_ACCEL, .vram_size = SZ_128M,		\
+	.total_vfs = 8, .vf_device = 0x74b5,			\
+	.vf_offset = PCI_DEVFN(2, 0), .vf_stride = PCI_DEVFN(1, 0)
+
 static const struct simgpu_model models[] = {
 	{
 		/* AMD Instinct MI300X; VFs of real ones start at 02.0 */
 		.name = "mi300x", .driver = SIMGPU_DRIVER_SRIOV,
-		.vendor = PCI_VENDOR_ID_ATI, .device = 0x74a1,
-		.subvendor = PCI_VENDOR_ID_ATI, .subdevice = 0x74a1,
-		.class = CLASS_ACCEL, .vram_size = SZ_128M,
-		.total_vfs = 8, .vf_device = 0x74b5,
-		.vf_offset = PCI_DEVFN(2, 0), .vf_stride = PCI_DEVFN(1, 0),
+		MI300X,
+	}, {
+		/* The same as AMD's own PF driver has it */
+		.name = "mi300x-gim", .driver = SIMGPU_DRIVER_GIM,
+		MI300X, .flr = SIMGPU_FLR_LEAVE,
 	}, {
 		/* Intel Data Center GPU Flex 170; PF and VF share one id */
 		.name = "flex170", .driver = SIMGPU_DRIVER_SRIOV,
