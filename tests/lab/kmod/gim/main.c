@@ -14,8 +14,8 @@
 #define MOST_GPUS	32
 #define MOST_VFS	31
 
-static unsigned int vf_num[MOST_GPUS];
-static unsigned int nr_vf_num;
+static unsigned int vf_num[MOST_GPUS] = { 1 };
+static unsigned int nr_vf_num = 1;
 module_param_array(vf_num, uint, &nr_vf_num, 0444);
 MODULE_PARM_DESC(vf_num, "how many VFs each GPU gets, in the order of their addresses, 1 to 31 (default: 1)");
 

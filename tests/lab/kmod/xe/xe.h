@@ -8,7 +8,7 @@
 
 #include <linux/kobject.h>
 #include <linux/mutex.h>
-#include "simgpu.h"
+#include "../simgpu.h"
 
 /* xe counts functions like the SR-IOV specification: the first VF is 1. */
 #define XE_PF	0
@@ -37,13 +37,13 @@ struct xe_gpu {
 	struct xe_share shares[];	/* the PF's, then the VFs' */
 };
 
-/* xe_provision.c */
+/* provision.c */
 int xe_provision(struct xe_gpu *xe, unsigned int nr);
 void xe_unprovision(struct xe_gpu *xe, unsigned int nr);
 int xe_set_vram(struct xe_gpu *xe, unsigned int vfid, u64 size);
 int xe_set_all_vram(struct xe_gpu *xe, u64 size);
 
-/* xe_sysfs.c */
+/* sysfs.c */
 int xe_sysfs_add(struct xe_gpu *xe);
 void xe_sysfs_remove(struct xe_gpu *xe);
 void xe_sysfs_link(struct xe_gpu *xe, unsigned int nr);

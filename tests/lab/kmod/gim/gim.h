@@ -9,7 +9,7 @@
 #include <linux/device.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
-#include "simgpu.h"
+#include "../simgpu.h"
 
 /* How many events of a kind a VF may have in a while. */
 struct gim_thresholds {
@@ -29,15 +29,15 @@ struct gim_gpu {
 	unsigned int partitions;	/* 1: SPX, 2: DPX, 4: QPX, 8: CPX */
 };
 
-/* gim_main.c */
+/* main.c */
 extern struct mutex gim_hive_lock;	/* guards gim_hive and the partitions */
 extern struct list_head gim_hive;
 
-/* gim_partition.c */
+/* partition.c */
 extern const struct attribute_group gim_partition_group;
 bool gim_partition_init(struct gim_gpu *gim);
 
-/* gim_guard.c */
+/* guard.c */
 extern const struct attribute_group gim_guard_group;
 void gim_guard_init(struct gim_gpu *gim);
 void gim_guard_exit(struct gim_gpu *gim);
