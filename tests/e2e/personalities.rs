@@ -447,6 +447,30 @@ mod xe {
     }
 
     #[test]
+    fn an_older_one_has_its_shares_in_debugfs() {
+        let load = |parameters: &[&str]| {
+            Output::of(Command::new("rmmod").arg("simgpu_xe")).success();
+            modprobe(&[&["simgpu_xe"], parameters].concat()).success();
+        };
+        let gpu = flex();
+        load(&["admin=debugfs"]);
+        assert!(!gpu.sysfs("sriov_admin").try_exists().unwrap());
+        let file = |name: &str| format!("/sys/kernel/debug/dri/{}/gt0/{name}", gpu.address);
+        write(file("vf2/lmem_quota"), &(7 * MIB).to_string());
+        assert_eq!(read(file("vf2/lmem_quota")), (8 * MIB).to_string());
+        write(file("pf/exec_quantum_ms"), "20");
+        assert_eq!(read(file("pf/exec_quantum_ms")), "20");
+        assert_eq!(read(file("vf31/preempt_timeout_us")), "0");
+        assert!(!Path::new(&file("pf/lmem_quota")).try_exists().unwrap());
+        write(gpu.sysfs("sriov_numvfs"), "2");
+        assert_eq!(read(file("vf1/lmem_quota")), "0");
+        write(gpu.sysfs("sriov_numvfs"), "0");
+        assert_eq!(read(file("vf2/lmem_quota")), "0");
+        load(&[]);
+        assert!(gpu.sysfs("sriov_admin/vf31").try_exists().unwrap());
+    }
+
+    #[test]
     fn memory_is_cleared_when_vfs_go() {
         let gpu = flex();
         write(gpu.sysfs("sriov_numvfs"), "2");

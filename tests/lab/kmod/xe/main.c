@@ -1,8 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 /* xe: the PF driver that gives each VF its share when VFs are enabled. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include "xe.h"
+
+static char *admin = "sysfs";
+module_param(admin, charp, 0444);
+MODULE_PARM_DESC(admin, "where shares are read and set: sysfs as since Linux 6.19, or debugfs as before (default: sysfs)");
+
+static bool admin_is_debugfs(void)
+{
+	return !strcmp(admin, "debugfs");
+}
 
 /* When VFs go, the PF clears what was theirs. */
 static void clear_vfs(struct xe_gpu *xe, unsigned int nr)
@@ -73,9 +85,14 @@ static int xe_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	xe->gpu = gpu;
 	xe->pdev = pdev;
 	xe->total_vfs = gpu->model->total_vfs;
+	for (unsigned int i = 0; i <= xe->total_vfs; i++)
+		xe->shares[i].xe = xe;
 	mutex_init(&xe->lock);
 	pci_set_drvdata(pdev, xe);
-	ret = xe_sysfs_add(xe);
+	if (admin_is_debugfs())
+		xe_debugfs_add(xe);
+	else
+		ret = xe_sysfs_add(xe);
 	if (ret)
 		goto err_free;
 	return 0;
@@ -93,6 +110,7 @@ static void xe_remove(struct pci_dev *pdev)
 
 	disable_vfs(xe);
 	xe_sysfs_remove(xe);
+	xe_debugfs_remove(xe);
 	simgpu_pf_remove(pdev);
 	kfree(xe);
 }
@@ -106,12 +124,24 @@ static struct pci_driver xe_driver = {
 
 static int __init xe_init(void)
 {
-	return simgpu_register_driver(&xe_driver, SIMGPU_DRIVER_XE);
+	int ret;
+
+	if (strcmp(admin, "sysfs") && !admin_is_debugfs()) {
+		pr_err("admin=%s: sysfs or debugfs\n", admin);
+		return -EINVAL;
+	}
+	if (admin_is_debugfs())
+		xe_debugfs_init();
+	ret = simgpu_register_driver(&xe_driver, SIMGPU_DRIVER_XE);
+	if (ret)
+		xe_debugfs_exit();
+	return ret;
 }
 
 static void __exit xe_exit(void)
 {
 	pci_unregister_driver(&xe_driver);
+	xe_debugfs_exit();
 }
 
 module_init(xe_init);

@@ -309,6 +309,8 @@ err_remove:
 /* Waits for who is inside an attribute. */
 void xe_sysfs_remove(struct xe_gpu *xe)
 {
+	if (!xe->kobj)
+		return;
 	for (unsigned int i = 0; i <= xe->total_vfs; i++) {
 		if (!xe->shares[i].kobj)
 			break;
@@ -322,7 +324,7 @@ void xe_sysfs_remove(struct xe_gpu *xe)
 /* A link that cannot be made is done without, as in the real driver. */
 void xe_sysfs_link(struct xe_gpu *xe, unsigned int nr)
 {
-	for (unsigned int i = 1; i <= nr; i++) {
+	for (unsigned int i = 1; xe->kobj && i <= nr; i++) {
 		struct pci_dev *vf = simgpu_get_pci_dev(&xe->gpu->functions[i]);
 
 		if (!vf || sysfs_create_link(xe->shares[i].kobj, &vf->dev.kobj,
@@ -334,6 +336,6 @@ void xe_sysfs_link(struct xe_gpu *xe, unsigned int nr)
 
 void xe_sysfs_unlink(struct xe_gpu *xe, unsigned int nr)
 {
-	for (unsigned int i = 1; i <= nr; i++)
+	for (unsigned int i = 1; xe->kobj && i <= nr; i++)
 		sysfs_remove_link(xe->shares[i].kobj, "device");
 }

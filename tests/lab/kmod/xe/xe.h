@@ -26,12 +26,14 @@ struct xe_share {
 	enum xe_priority priority;
 	u64 vram;			/* bytes; a VF's only, 0: none yet */
 	struct kobject *kobj;		/* sriov_admin/{pf,vfN} */
+	struct xe_gpu *xe;
 };
 
 struct xe_gpu {
 	struct simgpu *gpu;
 	struct pci_dev *pdev;
-	struct kobject *kobj;		/* sriov_admin */
+	struct kobject *kobj;		/* sriov_admin; NULL: debugfs instead */
+	struct dentry *debugfs;
 	struct mutex lock;		/* guards what shares say */
 	unsigned int total_vfs;
 	struct xe_share shares[];	/* the PF's, then the VFs' */
@@ -42,6 +44,12 @@ int xe_provision(struct xe_gpu *xe, unsigned int nr);
 void xe_unprovision(struct xe_gpu *xe, unsigned int nr);
 int xe_set_vram(struct xe_gpu *xe, unsigned int vfid, u64 size);
 int xe_set_all_vram(struct xe_gpu *xe, u64 size);
+
+/* debugfs.c */
+void xe_debugfs_init(void);
+void xe_debugfs_exit(void);
+void xe_debugfs_add(struct xe_gpu *xe);
+void xe_debugfs_remove(struct xe_gpu *xe);
 
 /* sysfs.c */
 int xe_sysfs_add(struct xe_gpu *xe);
