@@ -4,7 +4,7 @@ use super::{StartError, sandbox};
 use clap::{Args, Subcommand, ValueEnum};
 use std::{io, path::PathBuf};
 use vgpud_config::NodeKind;
-use vgpud_mdev::{Host, InstanceName, MdevUuid, PciAddress, VfIndex, mechanism};
+use vgpud_mdev::{Host, InstanceName, MdevUuid, PciAddress, VfIndex, instance};
 use vgpud_vmm::{
     device::process::{self, Form, Job, Task},
     preflight::Level,
@@ -90,7 +90,7 @@ impl DeviceCommand {
         process::end_with_parent().map_err(StartError::Device)?;
         if place.confine {
             let writes = match task {
-                Task::Scrub => mechanism(name.mechanism()).clear_attribute(&host, job.gpu, name),
+                Task::Scrub => instance::clear_attribute(&host, job.gpu, name),
                 Task::Preflight(_) => None,
             };
             sandbox::enter(sandbox::Process::Device { host: &host, writes }).map_err(StartError::Sandbox)?;

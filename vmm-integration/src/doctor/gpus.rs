@@ -4,7 +4,7 @@ use super::Check;
 use crate::{Error, isolation};
 use vgpud_config::Settings;
 use vgpud_mdev::{
-    Gpu, Host,
+    Gpu, Host, instance,
     inventory::{self, Inventory},
     mechanisms, uncuttable,
 };
@@ -61,7 +61,7 @@ fn cutting(gpu: &Gpu) -> Check {
         .into_iter()
         .map(|mechanism| {
             let profiles: Vec<_> = mechanism
-                .profiles(gpu)
+                .profiles(gpu, &[])
                 .iter()
                 .map(|profile| {
                     format!("{} ({} of {} free)", profile.name, profile.available, profile.capacity)
@@ -96,17 +96,15 @@ fn isolation(host: &Host, gpu: &Gpu) -> Vec<Check> {
     const NAME: &str = "isolation";
     let mut checks = Vec::new();
     let (mut slices, mut isolated) = (0_usize, 0_usize);
-    for mechanism in mechanisms(gpu) {
-        let instances = match mechanism.list(host, gpu.address) {
-            Ok(instances) => instances,
-            Err(error) => return vec![Check::unreadable(NAME, &error)],
-        };
-        for instance in &instances {
-            slices += 1;
-            match isolation::check_group(host, instance) {
-                Ok(()) => isolated += 1,
-                Err(error) => checks.push(refused(&error)),
-            }
+    let instances = match instance::list(host, gpu.address) {
+        Ok(instances) => instances,
+        Err(error) => return vec![Check::unreadable(NAME, &error)],
+    };
+    for instance in &instances {
+        slices += 1;
+        match isolation::check_group(host, instance) {
+            Ok(()) => isolated += 1,
+            Err(error) => checks.push(refused(&error)),
         }
     }
     if slices > 0 {

@@ -1,31 +1,42 @@
 //! One virtual function as sysfs shows it.
 
 use crate::{
-    DriverName, Error, Host, Instance, InstanceName, PciAddress, ResetOutcome, VfIndex, attribute, device,
+    DriverName, Error, Host, Instance, InstanceName, PciAddress, ProfileName, ResetOutcome, VfIndex,
+    attribute, device,
 };
 
 /// A VF that exists, whatever driver it is on.
 #[derive(Debug)]
-pub(super) struct VirtualFunction {
-    pub(super) index: VfIndex,
-    pub(super) address: PciAddress,
-    pub(super) driver: Option<DriverName>,
+pub(crate) struct VirtualFunction {
+    pub(crate) index: VfIndex,
+    pub(crate) address: PciAddress,
+    pub(crate) driver: Option<DriverName>,
 }
 
-/// All VFs of a GPU in order of their index.
-pub(super) fn virtual_functions(host: &Host, gpu: PciAddress) -> Result<Vec<VirtualFunction>, Error> {
-    let names = attribute::names(&host.pci_device(gpu))?;
-    let indexes = names.iter().filter_map(|name| name.strip_prefix("virtfn")?.parse().ok());
-    let mut indexes: Vec<u16> = indexes.collect();
-    indexes.sort_unstable();
-    let vfs =
-        indexes.into_iter().filter_map(|index| VirtualFunction::read(host, gpu, VfIndex(index)).transpose());
-    vfs.collect()
+/// The profile of one of `count` VFs: `vf-8`.
+pub(crate) fn profile_of(count: u16) -> Option<ProfileName> {
+    format!("vf-{count}").parse().ok()
+}
+
+/// The count in such a profile's name.
+pub(crate) fn count_of(gpu: PciAddress, profile: &ProfileName) -> Result<u16, Error> {
+    let count = profile.as_ref().strip_prefix("vf-").and_then(|count| count.parse().ok());
+    let count = count.filter(|count| *count > 0 && profile_of(*count).as_ref() == Some(profile));
+    count.ok_or_else(|| Error::NoSuchProfile { gpu, profile: profile.clone() })
 }
 
 impl VirtualFunction {
+    /// All VFs of a GPU in order of their index.
+    pub(crate) fn all(host: &Host, gpu: PciAddress) -> Result<Vec<Self>, Error> {
+        let names = attribute::names(&host.pci_device(gpu))?;
+        let indexes = names.iter().filter_map(|name| name.strip_prefix("virtfn")?.parse().ok());
+        let mut indexes: Vec<u16> = indexes.collect();
+        indexes.sort_unstable();
+        indexes.into_iter().filter_map(|index| Self::read(host, gpu, VfIndex(index)).transpose()).collect()
+    }
+
     /// VF `index` of `gpu`; none where it does not exist, or its `physfn` leads elsewhere.
-    pub(super) fn read(host: &Host, gpu: PciAddress, index: VfIndex) -> Result<Option<Self>, Error> {
+    pub(crate) fn read(host: &Host, gpu: PciAddress, index: VfIndex) -> Result<Option<Self>, Error> {
         let link = host.pci_device(gpu).join(format!("virtfn{}", index.0));
         let Some(name) = attribute::link(&link)? else { return Ok(None) };
         let Ok(address) = name.parse::<PciAddress>() else {
@@ -39,10 +50,10 @@ impl VirtualFunction {
     }
 
     /// The instance that this VF is; none where it is a spare.
-    pub(super) fn instance(self, host: &Host, gpu: PciAddress) -> Result<Option<Instance>, Error> {
+    pub(crate) fn instance(self, host: &Host, gpu: PciAddress) -> Result<Option<Instance>, Error> {
         let sysfs = host.pci_device(self.address);
         let enabled = attribute::parse::<u16>(&host.pci_device(gpu).join("sriov_numvfs"), "a number of VFs")?;
-        let Some(profile) = enabled.and_then(super::profile_of).filter(|_| self.driver.is_some()) else {
+        let Some(profile) = enabled.and_then(profile_of).filter(|_| self.driver.is_some()) else {
             return Ok(None);
         };
         if !device::on_vfio(&sysfs)? {
@@ -65,7 +76,7 @@ impl VirtualFunction {
     /// FLR, by the kernel's `reset`. The kernel itself quiets the device first: it clears the command
     /// register, bus mastering included, and restores it (drivers/pci/pci.c,
     /// `pci_dev_save_and_disable`), so that nothing needs to be written to config space here.
-    pub(super) fn reset(&self, host: &Host) -> Result<ResetOutcome, Error> {
+    pub(crate) fn reset(&self, host: &Host) -> Result<ResetOutcome, Error> {
         let folder = host.pci_device(self.address);
         let methods = attribute::read(&folder.join("reset_method"))?;
         // Kernels before 5.15 have no `reset_method`, and `reset` only where a method works.
