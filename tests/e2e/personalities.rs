@@ -425,7 +425,7 @@ mod xe {
         refused(fs::write(&stop, "1"), libc::EPERM);
         write(gpu.sysfs("sriov_numvfs"), "1");
         write(&stop, "1");
-        refused(fs::write(&stop, "now"), libc::EINVAL);
+        refused(fs::write(&stop, "maybe"), libc::EINVAL);
         refused(fs::read(&stop), libc::EACCES);
         assert!(!gpu.sysfs("sriov_admin/pf/stop").try_exists().unwrap());
         write(gpu.sysfs("sriov_numvfs"), "0");
