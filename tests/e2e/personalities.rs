@@ -284,14 +284,11 @@ mod gim {
 mod xe {
     use super::*;
 
-    /// The Flex 170 of this host without VFs, and so without what they were given.
-    fn flex() -> SimGpu {
-        let gpu = SimGpu::of_driver("simgpu_xe").remove(0);
-        write(gpu.sysfs("sriov_numvfs"), "0");
-        admin(&gpu, ".bulk_profile", "vram_quota", "0");
-        admin(&gpu, ".bulk_profile", "sched_priority", "low");
-        admin(&gpu, ".bulk_profile", "exec_quantum_ms", "0");
-        gpu
+    /// Loads it anew, with these parameters: no VFs, nothing set. Returns the Flex 170.
+    fn load(parameters: &[&str]) -> SimGpu {
+        Output::of(Command::new("rmmod").arg("simgpu_xe")).success();
+        modprobe(&[&["simgpu_xe"], parameters].concat()).success();
+        SimGpu::of_driver("simgpu_xe").remove(0)
     }
 
     fn path(gpu: &SimGpu, whose: &str, file: &str) -> PathBuf {
@@ -324,7 +321,7 @@ mod xe {
 
     #[test]
     fn too_many_vfs_and_other_numbers_of_vfs_are_refused() {
-        let gpu = flex();
+        let gpu = load(&[]);
         let numvfs = gpu.sysfs("sriov_numvfs");
         refused(fs::write(&numvfs, "32"), libc::ERANGE);
         write(&numvfs, "2");
@@ -335,7 +332,7 @@ mod xe {
 
     #[test]
     fn every_possible_vf_has_its_files_and_those_enabled_a_link() {
-        let gpu = flex();
+        let gpu = load(&[]);
         let admin = gpu.sysfs("sriov_admin");
         let link = |whose: &str| fs::canonicalize(admin.join(whose).join("device"));
         for number in 1..=31 {
@@ -356,7 +353,7 @@ mod xe {
 
     #[test]
     fn time_is_unlimited_unless_set_for_one_or_for_all() {
-        let gpu = flex();
+        let gpu = load(&[]);
         for file in ["exec_quantum_ms", "preempt_timeout_us"] {
             admin(&gpu, ".bulk_profile", file, "0");
             admin(&gpu, "vf2", file, "40");
@@ -373,7 +370,7 @@ mod xe {
 
     #[test]
     fn only_the_pfs_priority_is_set_on_its_own() {
-        let gpu = flex();
+        let gpu = load(&[]);
         let priority = |whose: &str| shown(&gpu, whose, "sched_priority");
         assert_eq!((priority("pf"), priority("vf1")), ("[low] normal high".into(), "[low] normal".into()));
         admin(&gpu, "pf", "sched_priority", "high");
@@ -387,7 +384,7 @@ mod xe {
 
     #[test]
     fn enabled_vfs_get_fair_shares_of_vram_until_they_go() {
-        let gpu = flex();
+        let gpu = load(&[]);
         for (number, share) in [(1, 128), (3, 42), (4, 32), (31, 4)] {
             assert_eq!(quota(&gpu, 1), 0);
             write(gpu.sysfs("sriov_numvfs"), &number.to_string());
@@ -400,7 +397,7 @@ mod xe {
 
     #[test]
     fn a_share_set_beforehand_stands_and_the_others_get_none() {
-        let gpu = flex();
+        let gpu = load(&[]);
         // Rounded up to 2 MiB.
         admin(&gpu, "vf2", "vram_quota", "10485761");
         assert_eq!(quota(&gpu, 2), 12 * MIB);
@@ -420,7 +417,7 @@ mod xe {
 
     #[test]
     fn a_vf_that_is_not_there_cannot_be_stopped() {
-        let gpu = flex();
+        let gpu = load(&[]);
         let stop = gpu.sysfs("sriov_admin/vf1/stop");
         refused(fs::write(&stop, "1"), libc::EPERM);
         write(gpu.sysfs("sriov_numvfs"), "1");
@@ -433,7 +430,7 @@ mod xe {
 
     #[test]
     fn a_reset_clears_the_memory_after_it_has_returned() {
-        let gpu = flex();
+        let gpu = load(&[]);
         write(gpu.sysfs("sriov_numvfs"), "2");
         gpu.write_vram(1, SECRET);
         reset(&gpu, 1);
@@ -448,12 +445,7 @@ mod xe {
 
     #[test]
     fn an_older_one_has_its_shares_in_debugfs() {
-        let load = |parameters: &[&str]| {
-            Output::of(Command::new("rmmod").arg("simgpu_xe")).success();
-            modprobe(&[&["simgpu_xe"], parameters].concat()).success();
-        };
-        let gpu = flex();
-        load(&["admin=debugfs"]);
+        let gpu = load(&["admin=debugfs"]);
         assert!(!gpu.sysfs("sriov_admin").try_exists().unwrap());
         let file = |name: &str| format!("/sys/kernel/debug/dri/{}/gt0/{name}", gpu.address);
         write(file("vf2/lmem_quota"), &(7 * MIB).to_string());
@@ -472,7 +464,7 @@ mod xe {
 
     #[test]
     fn memory_is_cleared_when_vfs_go() {
-        let gpu = flex();
+        let gpu = load(&[]);
         write(gpu.sysfs("sriov_numvfs"), "2");
         gpu.write_vram(1, SECRET);
         write(gpu.sysfs("sriov_numvfs"), "0");
