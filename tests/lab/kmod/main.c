@@ -22,7 +22,7 @@
 static char *gpus[MAX_GPUS] = { "sim" };
 static unsigned int nr_gpus;
 module_param_array(gpus, charp, &nr_gpus, 0444);
-MODULE_PARM_DESC(gpus, "models, one a GPU: mi300x, flex170, s7150, s7150-blind, sim, simmdev, rtx5070, b580 (default: sim)");
+MODULE_PARM_DESC(gpus, "models, one a GPU: mi300x, flex170, s7150, s7150-blind, sim, simmdev, rtx5070, l40s, a100, b580 (default: sim)");
 
 static int node[MAX_GPUS];
 static unsigned int nr_nodes;
