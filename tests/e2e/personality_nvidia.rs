@@ -10,11 +10,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
-use support::{Model, Output, SimGpu};
+use support::{Model, Output, SimGpu, wait_for};
 use vgpud_mdev::Host;
 use vgpud_vmm::{device::Device, node::Node};
 
+const MINUTE: Duration = Duration::from_secs(60);
 const DRIVERS: &str = "/sys/bus/pci/drivers";
 const HEADER: &str = "ID    : vGPU Name";
 
@@ -402,6 +404,19 @@ fn nvidia_smi_tells_what_a_manager_asks() {
     assert_eq!((mig.code, mig.stdout.as_str()), (6, "No MIG-enabled devices found.\n"));
     let warned = smi(&gpu, "-i @ -mig 1").success();
     assert!(warned.contains("Not Supported\nTreating as warning"), "{warned}");
+}
+
+#[test]
+fn the_card_goes_with_its_vfs_and_comes_back_without() {
+    let card = Card::with_vfs(Model::A100);
+    card.vf(0).set_type("694").unwrap();
+    card.gpu.turn("unplug", "pf");
+    wait_for("the card to be gone", MINUTE, || (!card.gpu.sysfs("").exists()).then_some(()));
+    wait_for("the card to be back", MINUTE, || fs::write(card.gpu.knob_path("unplug"), "none").ok());
+    assert_eq!(card.gpu.read("sriov_numvfs"), "0");
+    assert_eq!(driver_of(&card.gpu.sysfs("")).as_deref(), Some("nvidia"));
+    let card = Card::with_vfs(Model::A100);
+    assert_eq!(card.vf(0).type_id(), "0");
 }
 
 /// A card in MIG mode without VFs; the mode and its instances go when this is dropped.

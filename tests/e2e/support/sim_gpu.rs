@@ -85,7 +85,7 @@ impl SimGpu {
             .to_owned()
     }
 
-    fn knob_path(&self, knob: &str) -> PathBuf {
+    pub fn knob_path(&self, knob: &str) -> PathBuf {
         Path::new("/sys/kernel/debug/simgpu").join(&self.address).join(knob)
     }
 

@@ -28,7 +28,9 @@ static int pf_probe(struct pci_dev *pdev)
 	return 0;
 }
 
-/* Leaves the VFs. */
+static bool unloading;
+
+/* Leaves the VFs, but when the driver goes altogether. */
 static void pf_remove(struct pci_dev *pdev)
 {
 	struct nv_card *card = nv_card_get(simgpu_of(pdev));
@@ -37,6 +39,8 @@ static void pf_remove(struct pci_dev *pdev)
 		pci_err(pdev, "NVRM: Attempting to remove device with non-zero usage count!\n");
 	nv_proc_remove(card);
 	nv_card_unbind(card);
+	if (unloading)
+		simgpu_disable_sriov(pdev);
 	pci_disable_device(pdev);
 }
 
@@ -78,6 +82,7 @@ static int __init nv_init(void)
 
 static void __exit nv_exit(void)
 {
+	unloading = true;
 	pci_unregister_driver(&nv_driver);
 	nv_cards_free();
 	nv_proc_exit();
