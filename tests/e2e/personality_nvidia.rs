@@ -445,11 +445,9 @@ fn mig_instances_take_the_places_that_their_profiles_allow() {
     let mig = Mig::on();
     let gpu = &mig.0;
     let profiles = smi(gpu, "mig -i @ -lgip").success();
-    for row in [
-        "MIG 1g.10gb        19     7/7   ",
-        "MIG 3g.40gb         9     2/2   ",
-        "MIG 7g.80gb         0     1/1   ",
-    ] {
+    for row in
+        ["MIG 1g.10gb       19     7/7 ", "MIG 3g.40gb        9     2/2 ", "MIG 7g.80gb        0     1/1 "]
+    {
         assert!(profiles.contains(row), "{row}: {profiles}");
     }
     let made = smi(gpu, "mig -i @ -cgi 9,19,2g.20gb -C").success();
@@ -469,7 +467,7 @@ fn mig_instances_take_the_places_that_their_profiles_allow() {
     let full = smi(gpu, "mig -i @ -cgi 14");
     assert_eq!(full.code, 23, "{full:?}");
     assert!(full.stdout.contains("Insufficient Resources"), "{full:?}");
-    assert!(smi(gpu, "mig -i @ -lgip").success().contains("MIG 1g.10gb        19     1/7   "));
+    assert!(smi(gpu, "mig -i @ -lgip").success().contains("MIG 1g.10gb       19     1/7 "));
 
     let busy = smi(gpu, "mig -i @ -dgi -gi 2");
     assert_eq!((busy.code, busy.stdout.contains("In use by another client")), (19, true), "{busy:?}");
