@@ -13,6 +13,8 @@ pub enum MechanismKind {
     Sriov,
     /// Any parent of mediated devices.
     Mdev,
+    /// A whole GPU as one slice.
+    Passthrough,
 }
 
 /// A text that names no mechanism.
@@ -24,12 +26,13 @@ pub struct MechanismNameError {
 
 impl MechanismKind {
     /// Every kind, in the order in which a GPU's mechanism is chosen.
-    pub const ALL: [Self; 2] = [Self::Sriov, Self::Mdev];
+    pub const ALL: [Self; 3] = [Self::Sriov, Self::Mdev, Self::Passthrough];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Sriov => "sriov",
             Self::Mdev => "mdev",
+            Self::Passthrough => "passthrough",
         }
     }
 }
@@ -79,7 +82,7 @@ mod tests {
         for bad in ["", "SRIOV", "mdev "] {
             assert_eq!(
                 bad.parse::<MechanismKind>().unwrap_err().to_string(),
-                format!("There is no mechanism {bad:?}; the mechanisms are sriov, mdev")
+                format!("There is no mechanism {bad:?}; the mechanisms are sriov, mdev, passthrough")
             );
         }
     }

@@ -7,7 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 use vgpud_config::Settings;
-use vgpud_mdev::{Host, inventory, mechanisms};
+use vgpud_mdev::{Host, instance, inventory, mechanisms};
 use vgpud_vmm::isolation;
 
 /// Begins a file: `== PATH`, with its content on the lines below; or a link: `== PATH -> TARGET`.
@@ -46,23 +46,23 @@ pub fn sysfs_tree(data: &[u8]) {
 
 fn look(host: &Host, gpu: &vgpud_mdev::Gpu) {
     for mechanism in mechanisms(gpu) {
-        for profile in mechanism.profiles(gpu) {
+        for profile in mechanism.profiles(gpu, &[]) {
             assert!(profile.available <= profile.capacity);
             if let Err(error) = mechanism.next_name(gpu.address, &profile.name, &[]) {
                 message::check_error(&error, "");
             }
         }
-        match mechanism.list(host, gpu.address) {
-            Ok(instances) => {
-                for instance in instances {
-                    assert_eq!(instance.gpu, gpu.address);
-                    if let Err(error) = isolation::check_group(host, &instance) {
-                        message::check_error(&error, "");
-                    }
+    }
+    match instance::list(host, gpu.address) {
+        Ok(instances) => {
+            for instance in instances {
+                assert_eq!(instance.gpu, gpu.address);
+                if let Err(error) = isolation::check_group(host, &instance) {
+                    message::check_error(&error, "");
                 }
             }
-            Err(error) => message::check_error(&error, ""),
         }
+        Err(error) => message::check_error(&error, ""),
     }
 }
 

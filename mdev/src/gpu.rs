@@ -70,3 +70,24 @@ pub struct Gpu {
     pub sriov: Option<SriovCapability>,
     pub mdev_types: Vec<MdevType>,
 }
+
+impl Gpu {
+    /// A GPU of which nothing more is known: no driver, no group, nothing that it offers.
+    #[must_use]
+    pub const fn new(address: PciAddress, id: PciId, class: u32) -> Self {
+        Self {
+            address,
+            id,
+            subsystem: None,
+            class,
+            vendor_name: None,
+            device_name: None,
+            numa_node: None,
+            driver: None,
+            iommu_group: None,
+            reset_methods: Vec::new(),
+            sriov: None,
+            mdev_types: Vec::new(),
+        }
+    }
+}

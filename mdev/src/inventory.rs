@@ -102,10 +102,7 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
     // The kernel writes -1 where the machine has no NUMA information.
     let node = attribute::parse::<i64>(&folder.join("numa_node"), "the number of a NUMA node")?;
     Ok(Gpu {
-        address,
-        id,
         subsystem: self::id(host, address, "subsystem_vendor", "subsystem_device")?,
-        class,
         vendor_name: names.vendor(id),
         device_name: names.device(id),
         numa_node: node.and_then(|node| u32::try_from(node).ok()),
@@ -114,6 +111,7 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
         reset_methods: methods.split_whitespace().map(str::to_owned).collect(),
         sriov: sriov(host, address)?,
         mdev_types: mdev_bus::types(host, address)?,
+        ..Gpu::new(address, id, class)
     })
 }
 
@@ -128,7 +126,7 @@ fn sriov(host: &Host, address: PciAddress) -> Result<Option<SriovCapability>, Er
         bound += u16::from(device::driver(&folder.join(name))?.is_some());
     }
     let resources = attribute::read(&folder.join("resource"))?.unwrap_or_default();
-    let config = host.kernel().config_space(host, address)?.unwrap_or_default();
+    let config = host.config_space(address)?.unwrap_or_default();
     let vf_aperture =
         resource::total_vfs(&config).and_then(|in_config| resource::vf_aperture(&resources, in_config));
     Ok(Some(SriovCapability { total, enabled, bound, vf_aperture }))

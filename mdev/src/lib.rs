@@ -14,25 +14,36 @@ pub mod fake;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod instance;
 pub mod inventory;
+pub mod nvidia;
 pub mod uevent;
 pub mod wait;
 
+mod access_control;
 mod binding;
+mod config_space;
 mod device;
 mod error;
 mod gpu;
 mod host;
 mod mdev_bus;
 mod mechanism;
+mod mediated_device;
 mod module_alias;
+mod passthrough;
 mod pci_ids;
-mod slice;
+mod physical_function;
+mod reset;
 mod sriov;
+mod vendor_clear;
+mod virtual_function;
 
+pub use access_control::AccessControl;
+pub use config_space::{BarKind, COMMAND, COMMAND_MEMORY, ConfigSpace, ExpressType, Extended};
 pub use error::{Error, NotAGpu};
 pub use gpu::{DriverName, Gpu, IommuGroup, MdevType, SriovCapability};
 pub use host::Host;
-pub use mechanism::{ClearOutcome, Mechanism, Profile, ResetOutcome, mechanism, mechanisms, uncuttable};
-pub use slice::{Instance, InstanceName, MdevUuid, VfIndex, VfioNodes};
+pub use instance::{ClearOutcome, Instance, InstanceName, MdevUuid, ResetOutcome, VfIndex, VfioNodes};
+pub use mechanism::{Division, Mechanism, Profile, Taken, mechanism, mechanisms, uncuttable};
 pub use vgpud_config::{ComputeShare, MechanismKind, Memory, Owner, PciAddress, PciId, ProfileName};

@@ -10,10 +10,10 @@ pub(crate) mod description;
 mod tests;
 
 use crate::{
-    DriverName, Error, Gpu, Host, Instance, InstanceName, MdevType, MdevUuid, Mechanism, MechanismKind,
-    PciAddress, Profile, ProfileName, ResetOutcome, attribute, device,
+    Division, Error, Gpu, Host, Instance, InstanceName, MdevType, MdevUuid, Mechanism, MechanismKind,
+    PciAddress, Profile, ProfileName, Taken, attribute, mediated_device::MediatedDevice,
 };
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 /// The mechanism; it has no state.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,9 @@ pub(crate) struct MdevBus;
 fn uuid_of(gpu: PciAddress, name: InstanceName) -> Result<MdevUuid, Error> {
     match name {
         InstanceName::Mdev(uuid) => Ok(uuid),
-        InstanceName::Vf(_) => Err(Error::WrongName { mechanism: MechanismKind::Mdev, gpu, name }),
+        InstanceName::Vf(_) | InstanceName::Whole => {
+            Err(Error::WrongName { mechanism: MechanismKind::Mdev, gpu, name })
+        }
     }
 }
 
@@ -56,47 +58,12 @@ pub(crate) fn types(host: &Host, gpu: PciAddress) -> Result<Vec<MdevType>, Error
     Ok(types)
 }
 
-/// A mediated device that exists, whoever its parent is.
-struct Found {
-    sysfs: PathBuf,
-    /// Name of the parent device: a PCI address, or something else for parents without hardware.
-    parent: String,
-    type_id: Option<String>,
-}
-
-fn found(host: &Host, uuid: MdevUuid) -> Result<Option<Found>, Error> {
-    let sysfs = host.mdev_device(uuid);
-    // The bus holds links into the parents' folders.
-    let real = match fs::canonicalize(&sysfs) {
-        Ok(real) => real,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::Read { path: sysfs, source }),
-    };
-    let parent = real.parent().and_then(|parent| parent.file_name());
-    let parent = parent.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let type_id = attribute::link(&sysfs.join("mdev_type"))?;
-    Ok(Some(Found { sysfs, parent, type_id }))
-}
-
-impl Found {
-    fn instance(self, host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<Option<Instance>, Error> {
-        let type_id = self.type_id.and_then(|id| id.parse::<ProfileName>().ok());
-        let Some(profile) = type_id.filter(|_| self.parent == gpu.to_string()) else { return Ok(None) };
-        let iommu_group = device::iommu_group(host, &self.sysfs)?;
-        let driver: Option<DriverName> = device::driver(&self.sysfs)?;
-        let nodes = device::vfio_nodes(host, &self.sysfs, iommu_group.as_ref())?;
-        let name = InstanceName::Mdev(uuid);
-        let sysfs = self.sysfs;
-        Ok(Some(Instance { gpu, name, sysfs, address: None, profile, driver, iommu_group, nodes }))
-    }
-}
-
 /// Waits until the device is whole: on the bus, of its type, with a VFIO node.
 fn wait_until_whole(host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<Instance, Error> {
     let what = || format!("a VFIO node of mediated device {uuid} of GPU {gpu}");
     host.wait_for(what, || {
-        let Some(found) = found(host, uuid)? else { return Ok(None) };
-        Ok(found.instance(host, gpu, uuid)?.filter(|instance| !instance.nodes.is_empty()))
+        let Some(found) = MediatedDevice::read(host, uuid)? else { return Ok(None) };
+        Ok(found.instance(host, gpu)?.filter(|instance| !instance.nodes.is_empty()))
     })
 }
 
@@ -129,13 +96,27 @@ impl Mechanism for MdevBus {
         })
     }
 
-    fn profiles(&self, gpu: &Gpu) -> Vec<Profile> {
+    fn division(&self) -> Division {
+        Division::Counted
+    }
+
+    fn leaves_traces(&self) -> bool {
+        false
+    }
+
+    fn makes_anew(&self) -> bool {
+        true
+    }
+
+    fn profiles(&self, gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
+        let coming =
+            |mdev: &MdevType| taken.iter().filter(|taken| !taken.exists && taken.profile == mdev.id).count();
         let profile = |mdev: &MdevType| Profile {
             name: mdev.id.clone(),
             memory: mdev.memory,
             compute: None,
             capacity: mdev.available.saturating_add(mdev.existing),
-            available: mdev.available,
+            available: mdev.available.saturating_sub(u32::try_from(coming(mdev)).unwrap_or(u32::MAX)),
         };
         gpu.mdev_types.iter().map(profile).collect()
     }
@@ -157,9 +138,8 @@ impl Mechanism for MdevBus {
         name: InstanceName,
     ) -> Result<Instance, Error> {
         let uuid = uuid_of(gpu, name)?;
-        if let Some(existing) = found(host, uuid)? {
-            let same =
-                existing.parent == gpu.to_string() && existing.type_id.as_deref() == Some(profile.as_ref());
+        if let Some(existing) = MediatedDevice::read(host, uuid)? {
+            let same = existing.is_of(gpu) && existing.type_id.as_deref() == Some(profile.as_ref());
             return if same {
                 wait_until_whole(host, gpu, uuid)
             } else {
@@ -198,34 +178,10 @@ impl Mechanism for MdevBus {
         })
     }
 
-    fn find(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<Instance>, Error> {
-        let uuid = uuid_of(gpu, name)?;
-        match found(host, uuid)? {
-            Some(found) => found.instance(host, gpu, uuid),
-            None => Ok(None),
-        }
-    }
-
-    fn list(&self, host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
-        let mut instances = Vec::new();
-        for name in attribute::names(&host.mdev_devices())? {
-            let Ok(uuid) = name.parse() else { continue };
-            let Some(found) = found(host, uuid)? else { continue };
-            instances.extend(found.instance(host, gpu, uuid)?);
-        }
-        instances.sort_unstable_by_key(|instance| instance.name);
-        Ok(instances)
-    }
-
-    /// The mdev interface has no reset in sysfs (VFIO_DEVICE_RESET needs the device open).
-    fn reset(&self, _host: &Host, _instance: &Instance) -> Result<ResetOutcome, Error> {
-        Ok(ResetOutcome::NotOffered)
-    }
-
     fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error> {
         let uuid = uuid_of(gpu, name)?;
-        match found(host, uuid)? {
-            Some(found) if found.parent == gpu.to_string() => remove(host, gpu, uuid),
+        match MediatedDevice::read(host, uuid)? {
+            Some(found) if found.is_of(gpu) => remove(host, gpu, uuid),
             Some(found) => {
                 Err(Error::OtherMdev { uuid, what: format!("on {} and not on GPU {gpu}", found.parent) })
             }

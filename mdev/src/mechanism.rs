@@ -1,9 +1,9 @@
 //! The trait that every way of cutting a GPU implements.
 
 use crate::{ComputeShare, Error, Gpu, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
-use crate::{MechanismKind, mdev_bus::MdevBus, sriov::Sriov};
+use crate::{MechanismKind, mdev_bus::MdevBus, passthrough::Passthrough, sriov::Sriov};
 use serde::Serialize;
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
 /// A size that a mechanism can create on one GPU now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,27 +20,22 @@ pub struct Profile {
     pub available: u32,
 }
 
-/// What became of a reset that the kernel did not refuse.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResetOutcome {
-    /// The kernel reset the device. `method` is the first of the device's methods (`flr`, …); the
-    /// kernel goes on to the next only where one turns out not to be supported.
-    Done { method: String },
-    /// The device offers no reset between users. A mediated device is cleaned by destroying it and
-    /// creating it again (its parent driver starts it anew); anything else must stay out of use.
-    NotOffered,
+/// How the instances of one GPU limit each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Division {
+    /// All are of one profile and made at once; those that nobody has are spares. Another profile can
+    /// be had when the GPU is empty.
+    Uniform,
+    /// Each is made by itself, and the device says what fits beside those that exist.
+    Counted,
 }
 
-/// What became of a request that the vendor's driver clears an instance's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClearOutcome {
-    /// The driver says that it did. That is a claim: whoever can look at the memory does.
-    Reported {
-        /// The driver's interface.
-        by: &'static str,
-    },
-    /// The driver has no such thing, or none whose word is worth anything.
-    NotOffered,
+/// An instance that belongs to a slice, or will.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub profile: ProfileName,
+    /// Whether it was made before the inventory was read, so that the device counts it.
+    pub exists: bool,
 }
 
 /// One way of cutting GPUs. Every method that takes a [`Host`] is blocking (a write to sysfs may
@@ -48,8 +43,7 @@ pub enum ClearOutcome {
 /// back what it wrote, and is idempotent: asked again for what is already so, it succeeds and
 /// changes nothing. The caller serialises calls per GPU.
 ///
-/// An *instance* is something that a VM can open through VFIO. A VF that is on no VFIO driver is
-/// none: it is a spare of its GPU.
+/// What exists already is not a mechanism's to tell: see [`instance`](crate::instance).
 pub trait Mechanism: fmt::Debug + Send + Sync {
     fn kind(&self) -> MechanismKind;
 
@@ -62,12 +56,41 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
         self.unusable(gpu).is_none()
     }
 
-    /// What can be created, from what the inventory read. Empty where the mechanism does not apply.
-    /// Pure.
-    fn profiles(&self, gpu: &Gpu) -> Vec<Profile>;
+    /// Whether it cuts a GPU only where the settings say so, because it takes the GPU from the host.
+    fn only_where_asked(&self) -> bool {
+        false
+    }
+
+    fn division(&self) -> Division;
+
+    /// Whether the first [`create`](Self::create) leaves something on the GPU that only
+    /// [`retire`](Self::retire) takes back.
+    fn leaves_traces(&self) -> bool {
+        true
+    }
+
+    /// Whether an instance that is destroyed and created again starts anew, as far as its driver can be
+    /// trusted: that is how one without a reset is made clean. A VF keeps its memory.
+    fn makes_anew(&self) -> bool {
+        false
+    }
+
+    /// Whether somebody has divided this GPU already, from what the inventory read. Pure.
+    fn is_divided(&self, _gpu: &Gpu) -> bool {
+        false
+    }
+
+    /// What can be created beside `taken`, from what the inventory read. Empty where the mechanism does
+    /// not apply. Pure.
+    fn profiles(&self, gpu: &Gpu, taken: &[Taken]) -> Vec<Profile>;
+
+    /// What a GPU that vgpud divides would offer if it were not divided, as far as that is known. Pure.
+    fn when_empty(&self, gpu: &Gpu) -> Vec<Profile> {
+        self.profiles(gpu, &[])
+    }
 
     /// The name that the next instance of `profile` gets. `used` must hold the names that the caller
-    /// has given out and those that [`list`](Self::list) found: somebody else may use instances too.
+    /// has given out and those that [`list`](crate::instance::list) found: somebody else may use instances too.
     ///
     /// # Errors
     /// Where the profile holds no more names.
@@ -91,39 +114,6 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
         name: InstanceName,
     ) -> Result<Instance, Error>;
 
-    /// The instance as it is now, or none.
-    ///
-    /// # Errors
-    /// Where sysfs cannot be read, or the name belongs to another mechanism.
-    fn find(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<Instance>, Error>;
-
-    /// All instances of the GPU, in order of name, whoever made them.
-    ///
-    /// # Errors
-    /// Where sysfs cannot be read.
-    fn list(&self, host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error>;
-
-    /// Resets the instance between users (FLR or the vendor's own). The kernel's verdict is checked,
-    /// and that the device answers afterwards.
-    ///
-    /// # Errors
-    /// Where the kernel says that the reset failed, or the device is silent after it.
-    fn reset(&self, host: &Host, instance: &Instance) -> Result<ResetOutcome, Error>;
-
-    /// The attribute that [`clear_memory`](Self::clear_memory) writes, where it writes one.
-    fn clear_attribute(&self, _host: &Host, _gpu: PciAddress, _name: InstanceName) -> Option<PathBuf> {
-        None
-    }
-
-    /// Lets the vendor's driver clear the instance's memory, where it can be asked to. The caller has
-    /// proved that nobody uses the instance.
-    ///
-    /// # Errors
-    /// Where the driver refuses, or does not report success.
-    fn clear_memory(&self, _host: &Host, _instance: &Instance) -> Result<ClearOutcome, Error> {
-        Ok(ClearOutcome::NotOffered)
-    }
-
     /// Ends the instance: an mdev is removed, a VF is taken off its VFIO driver and kept as a spare
     /// of its GPU. The caller has proved that nobody holds it.
     ///
@@ -144,19 +134,24 @@ pub fn mechanism(kind: MechanismKind) -> &'static dyn Mechanism {
     match kind {
         MechanismKind::Sriov => &Sriov,
         MechanismKind::Mdev => &MdevBus,
+        MechanismKind::Passthrough => &Passthrough,
     }
 }
 
-/// The mechanisms that can cut this GPU, the one to prefer first.
+/// All that may cut a GPU without being asked to by the settings.
+fn unasked() -> impl Iterator<Item = &'static dyn Mechanism> {
+    MechanismKind::ALL.into_iter().map(mechanism).filter(|mechanism| !mechanism.only_where_asked())
+}
+
+/// The mechanisms that can cut this GPU, the one to prefer first; without those that must be asked for.
 #[must_use]
 pub fn mechanisms(gpu: &Gpu) -> Vec<&'static dyn Mechanism> {
-    MechanismKind::ALL.into_iter().map(mechanism).filter(|mechanism| mechanism.applies(gpu)).collect()
+    unasked().filter(|mechanism| mechanism.applies(gpu)).collect()
 }
 
 /// Why no mechanism can cut this GPU, as a sentence for `vgpuctl gpus` and `doctor`; none where one can.
 #[must_use]
 pub fn uncuttable(gpu: &Gpu) -> Option<String> {
-    let reasons: Option<Vec<String>> =
-        MechanismKind::ALL.into_iter().map(|kind| mechanism(kind).unusable(gpu)).collect();
+    let reasons: Option<Vec<String>> = unasked().map(|mechanism| mechanism.unusable(gpu)).collect();
     Some(format!("GPU {} cannot be cut: {}.", gpu.address, reasons?.join(", and ")))
 }

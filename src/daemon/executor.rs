@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use vgpud_config::{Consumer, PciAddress, Reuse, Settings};
 use vgpud_kata::cdi::{self, CdiFolder};
 use vgpud_mdev::{
-    self as mdev, Gpu, Host, Instance, InstanceName, Memory, ProfileName, ResetOutcome, VfioNodes,
+    self as mdev, Gpu, Host, Instance, Memory, ProfileName, ResetOutcome, VfioNodes, instance,
     inventory::{self, Inventory},
     mechanism,
 };
@@ -172,7 +172,7 @@ enum Cleaned {
     Clean(Option<Evidence>),
     /// Reset, and what it holds may be read by its last owner alone.
     Kept(Evidence),
-    /// A mediated device that offers no reset.
+    /// One that offers no reset, and is made anew instead.
     NoReset(Option<Evidence>),
     Dirty(Evidence),
 }
@@ -206,7 +206,7 @@ impl HostExecutor {
     }
 
     fn find(&self, target: &Target) -> Result<Option<Instance>, EffectError> {
-        Ok(mechanism(target.mechanism).find(&self.host, target.gpu, target.name)?)
+        Ok(instance::find(&self.host, target.gpu, target.name)?)
     }
 
     /// A device without a node, or whose node went away, can be held by nobody.
@@ -256,10 +256,9 @@ impl HostExecutor {
 
     /// Resets an instance that nobody holds, and where the settings ask for it reads it back.
     fn make_clean(&self, target: &Target, instance: &Instance) -> Result<Cleaned, EffectError> {
-        let is_vf = matches!(target.name, InstanceName::Vf(_));
         let settings = self.settings();
         let cleaned = match settings.reuse(target.gpu) {
-            Reuse::Reset => match mechanism(target.mechanism).reset(&self.host, instance)? {
+            Reuse::Reset => match instance.reset(&self.host)? {
                 ResetOutcome::Done { .. } => Cleaned::Clean(None),
                 ResetOutcome::NotOffered => Cleaned::NoReset(None),
             },
@@ -275,7 +274,9 @@ impl HostExecutor {
             }
         };
         match cleaned {
-            Cleaned::NoReset(_) if is_vf => Err(EffectError::NoReset(*target)),
+            Cleaned::NoReset(_) if !mechanism(target.mechanism).makes_anew() => {
+                Err(EffectError::NoReset(*target))
+            }
             cleaned => Ok(cleaned),
         }
     }
@@ -284,7 +285,7 @@ impl HostExecutor {
     fn job(&self, task: Task, target: &Target, instance: &Instance) -> Result<Job, EffectError> {
         let settings = self.settings();
         let gpu = inventory::gpu(&self.host, &settings.gpus, target.gpu)?;
-        let profiles = mechanism(target.mechanism).profiles(&gpu);
+        let profiles = mechanism(target.mechanism).profiles(&gpu, &[]);
         let profile = profiles.into_iter().find(|profile| profile.name == instance.profile);
         let memory = profile.and_then(|profile| profile.memory).map(Memory::bytes);
         Ok(Job { task, gpu: target.gpu, name: target.name, node: settings.vfio.node, memory })
@@ -338,12 +339,14 @@ impl HostExecutor {
         let instance = self.find(target)?.ok_or(EffectError::Missing(*target))?;
         // A lease that ended in quarantine was not taken back: its consumer may open the node yet.
         self.shut(target, &instance.nodes)?;
-        match (self.make_clean(target, &instance)?, target.name) {
-            (Cleaned::Clean(evidence), _) => Ok(Done::Reset(evidence)),
-            (Cleaned::Kept(evidence), _) => Ok(Done::Kept(evidence)),
-            (Cleaned::NoReset(evidence), _) => Ok(Done::Unclean(evidence)),
-            (Cleaned::Dirty(evidence), InstanceName::Mdev(_)) => Ok(Done::Unclean(Some(evidence))),
-            (Cleaned::Dirty(evidence), InstanceName::Vf(_)) => {
+        match self.make_clean(target, &instance)? {
+            Cleaned::Clean(evidence) => Ok(Done::Reset(evidence)),
+            Cleaned::Kept(evidence) => Ok(Done::Kept(evidence)),
+            Cleaned::NoReset(evidence) => Ok(Done::Unclean(evidence)),
+            Cleaned::Dirty(evidence) if mechanism(target.mechanism).makes_anew() => {
+                Ok(Done::Unclean(Some(evidence)))
+            }
+            Cleaned::Dirty(evidence) => {
                 Err(EffectError::NotClean { target: *target, evidence: Box::new(evidence) })
             }
         }
@@ -374,11 +377,7 @@ impl HostExecutor {
     }
 
     fn seen(&self, gpu: Gpu) -> Result<GpuSeen, mdev::Error> {
-        let mut instances = Vec::new();
-        // Also of a mechanism that could make none just now, as when the GPU's driver is away.
-        for kind in mdev::MechanismKind::ALL {
-            instances.extend(mechanism(kind).list(&self.host, gpu.address)?);
-        }
+        let instances = instance::list(&self.host, gpu.address)?;
         Ok(GpuSeen { gpu, instances })
     }
 }

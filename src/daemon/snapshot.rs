@@ -1,10 +1,13 @@
 //! What the API shows: a copy of the core's knowledge, replaced as a whole after each change.
 
 use super::executor::GpuSeen;
-use crate::engine::{Origin, Retiring, Slice, SliceId, State, UnixMillis, placement, placement::GpuView};
+use crate::engine::{
+    Origin, Phase, Retiring, Slice, SliceId, State, UnixMillis,
+    placement::{Emptying, GpuView},
+};
 use std::{collections::BTreeMap, sync::Arc};
 use vgpud_config::{PciAddress, Settings};
-use vgpud_mdev::{Instance, MechanismKind, Profile, mechanism, mechanisms, uncuttable};
+use vgpud_mdev::{Instance, MechanismKind, Profile, Taken, mechanism, mechanisms, uncuttable};
 
 /// Everything that is known at one moment.
 #[derive(Clone, Debug)]
@@ -103,17 +106,13 @@ impl Snapshot {
     #[must_use]
     pub fn view(&self, seen: &GpuSeen) -> GpuView {
         let address = seen.gpu.address;
-        let chosen = self.mechanism(seen);
-        let slices = u32::try_from(self.state.slices_of(address).count()).unwrap_or(u32::MAX);
-        let Ok(kind) = chosen else {
-            return GpuView { address, mechanism: chosen, profiles: vec![], when_empty: vec![], slices };
-        };
-        let bound = seen.gpu.sriov.as_ref().map_or(0, |sriov| u32::from(sriov.bound));
-        let offered = mechanism(kind).profiles(&seen.gpu);
-        let profiles =
-            placement::remaining(&self.state, address, kind, offered, bound.saturating_sub(slices));
-        let when_empty = self.when_empty(seen, kind).unwrap_or_else(|| profiles.clone());
-        GpuView { address, mechanism: Ok(kind), profiles, when_empty, slices }
+        let taken = self.state.slices_of(address).map(|slice| Taken {
+            profile: slice.profile.clone(),
+            exists: !matches!(slice.phase, Phase::Planned | Phase::Creating),
+        });
+        let ours = self.state.cuts.get(&address).is_some_and(|cut| cut.origin == Origin::Ours);
+        let emptying = if ours { Emptying::BySlices } else { Emptying::Never };
+        GpuView::new(seen.gpu.clone(), self.mechanism(seen), taken.collect(), emptying)
     }
 
     /// What a GPU offers, to be shown: of a quarantined one nothing is available.
@@ -124,31 +123,16 @@ impl Snapshot {
             return view.mechanism.ok().map(|kind| (kind, view.profiles));
         }
         let kind = self.way_to_cut(seen).ok()?;
-        let mut profiles = mechanism(kind).profiles(&seen.gpu);
+        let mut profiles = mechanism(kind).profiles(&seen.gpu, &[]);
         for profile in &mut profiles {
             profile.available = 0;
         }
         Some((kind, profiles))
     }
 
-    /// What a GPU that vgpud divides would offer if it were not divided.
-    fn when_empty(&self, seen: &GpuSeen, kind: MechanismKind) -> Option<Vec<Profile>> {
-        let cut = self.state.cuts.get(&seen.gpu.address)?;
-        let mut gpu = seen.gpu.clone();
-        let sriov =
-            gpu.sriov.as_mut().filter(|_| cut.origin == Origin::Ours && kind == MechanismKind::Sriov)?;
-        (sriov.enabled, sriov.bound) = (0, 0);
-        Some(mechanism(kind).profiles(&gpu))
-    }
-
     /// Who divided a GPU that vgpud has no slice on yet.
     #[must_use]
     pub fn origin(seen: &GpuSeen, kind: MechanismKind) -> Origin {
-        match kind {
-            MechanismKind::Sriov if seen.gpu.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0) => {
-                Origin::Found
-            }
-            MechanismKind::Sriov | MechanismKind::Mdev => Origin::Ours,
-        }
+        if mechanism(kind).is_divided(&seen.gpu) { Origin::Found } else { Origin::Ours }
     }
 }

@@ -4,10 +4,9 @@
 //! so that as few as possible are broken up; then the order of addresses. All slices of a request
 //! fit, or none is placed. Every GPU gets a [`Consideration`], chosen or not.
 
-use super::{Phase, State};
 use std::fmt;
 use vgpud_config::{ComputeShare, Memory, PciAddress, ProfileName};
-use vgpud_mdev::{MechanismKind, Profile};
+use vgpud_mdev::{Gpu, MechanismKind, Profile, Taken};
 
 mod refusal;
 pub use refusal::{Refusal, Shortage};
@@ -31,15 +30,59 @@ pub enum Want {
 /// One GPU as placement sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuView {
-    pub address: PciAddress,
+    pub gpu: Gpu,
     /// The mechanism in use, or why nothing can be cut.
     pub mechanism: Result<MechanismKind, String>,
-    /// With what is really available, see [`remaining`].
+    /// By the slices that it is cut into already.
+    pub taken: Vec<Taken>,
+    /// What can be created beside those.
     pub profiles: Vec<Profile>,
     /// What it would offer if nothing were cut from it, as far as that is known.
     pub when_empty: Vec<Profile>,
-    /// Slices that it is cut into already.
-    pub slices: u32,
+}
+
+/// Whether a GPU's division can become another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emptying {
+    /// When the last slice is gone: vgpud made it.
+    BySlices,
+    /// Somebody else made it.
+    Never,
+}
+
+impl GpuView {
+    #[must_use]
+    pub fn new(
+        gpu: Gpu,
+        mechanism: Result<MechanismKind, String>,
+        taken: Vec<Taken>,
+        emptying: Emptying,
+    ) -> Self {
+        let mut view = Self { gpu, mechanism, taken, profiles: Vec::new(), when_empty: Vec::new() };
+        view.count();
+        view.when_empty = match (&view.mechanism, emptying) {
+            (Ok(kind), Emptying::BySlices) => vgpud_mdev::mechanism(*kind).when_empty(&view.gpu),
+            _ => view.profiles.clone(),
+        };
+        view
+    }
+
+    #[must_use]
+    pub const fn address(&self) -> PciAddress {
+        self.gpu.address
+    }
+
+    /// Gives one instance of `profile` away.
+    fn take(&mut self, profile: &ProfileName) {
+        self.taken.push(Taken { profile: profile.clone(), exists: false });
+        self.count();
+    }
+
+    fn count(&mut self) {
+        if let Ok(kind) = self.mechanism {
+            self.profiles = vgpud_mdev::mechanism(kind).profiles(&self.gpu, &self.taken);
+        }
+    }
 }
 
 /// One slice's place.
@@ -104,48 +147,13 @@ fn size(profile: &Profile) -> (u64, u16, &ProfileName) {
     (memory, profile.compute.map_or(u16::MAX, ComputeShare::hundredths), &profile.name)
 }
 
-/// What is left of `profiles` when the slices of the ledger are counted too. The kernel knows
-/// nothing of planned slices, nor that a spare VF belongs to nobody. `foreign` is the number of
-/// instances that are in use and belong to no slice.
-#[must_use]
-pub fn remaining(
-    state: &State,
-    gpu: PciAddress,
-    mechanism: MechanismKind,
-    mut profiles: Vec<Profile>,
-    foreign: u32,
-) -> Vec<Profile> {
-    let count = |wanted: &dyn Fn(&super::Slice) -> bool| {
-        u32::try_from(state.slices_of(gpu).filter(|slice| wanted(slice)).count()).unwrap_or(u32::MAX)
-    };
-    let cut = count(&|_| true) > 0;
-    for profile in &mut profiles {
-        let alike = count(&|slice| slice.profile == profile.name);
-        match mechanism {
-            // All VFs of a GPU are of one profile.
-            MechanismKind::Sriov if cut && alike == 0 => profile.available = 0,
-            MechanismKind::Sriov => {
-                let free = profile.capacity.saturating_sub(alike).saturating_sub(foreign);
-                profile.available = if cut { free } else { free.min(profile.available) };
-            }
-            MechanismKind::Mdev => {
-                let coming = count(&|slice| {
-                    slice.profile == profile.name && matches!(slice.phase, Phase::Planned | Phase::Creating)
-                });
-                profile.available = profile.available.saturating_sub(coming);
-            }
-        }
-    }
-    profiles
-}
-
 /// Finds places for all slices of the request.
 ///
 /// # Errors
 /// [`Refusal`] says what is short, what would fit, and whether it can ever be had.
 pub fn place(request: &Request, gpus: &[GpuView]) -> Result<Placement, Refusal> {
     let mut left: Vec<GpuView> = gpus.to_vec();
-    left.sort_by_key(|gpu| gpu.address);
+    left.sort_by_key(GpuView::address);
     let mut choices: Vec<Choice> = Vec::new();
     while choices.len() < usize::try_from(request.count).unwrap_or(usize::MAX) {
         let candidates = left.iter().enumerate().filter(|(_, gpu)| eligible(request, gpu));
@@ -157,7 +165,7 @@ pub fn place(request: &Request, gpus: &[GpuView]) -> Result<Placement, Refusal> 
                     .enumerate()
                     .filter(|(_, profile)| profile.available > 0 && request.want.accepts(profile));
                 fitting.map(move |(which, profile)| {
-                    ((size(profile).0, size(profile).1, gpu.slices == 0, gpu.address), (index, which))
+                    ((size(profile).0, size(profile).1, gpu.taken.is_empty(), gpu.address()), (index, which))
                 })
             })
             .min()
@@ -165,15 +173,9 @@ pub fn place(request: &Request, gpus: &[GpuView]) -> Result<Placement, Refusal> 
         let Some((index, which)) = best else { break };
         let gpu = &mut left[index];
         let Ok(mechanism) = gpu.mechanism.clone() else { break };
-        choices.push(Choice { gpu: gpu.address, mechanism, profile: gpu.profiles[which].clone() });
-        gpu.slices += 1;
-        for (other, profile) in gpu.profiles.iter_mut().enumerate() {
-            if other == which {
-                profile.available -= 1;
-            } else if mechanism == MechanismKind::Sriov {
-                profile.available = 0;
-            }
-        }
+        let profile = gpu.profiles[which].clone();
+        gpu.take(&profile.name);
+        choices.push(Choice { gpu: gpu.address(), mechanism, profile });
     }
     let complete = choices.len() == usize::try_from(request.count).unwrap_or(usize::MAX);
     let considered = consider(request, gpus, if complete { &choices } else { &[] });
@@ -185,13 +187,13 @@ pub fn place(request: &Request, gpus: &[GpuView]) -> Result<Placement, Refusal> 
 }
 
 fn eligible(request: &Request, gpu: &GpuView) -> bool {
-    gpu.mechanism.is_ok() && request.gpu.is_none_or(|wanted| wanted == gpu.address)
+    gpu.mechanism.is_ok() && request.gpu.is_none_or(|wanted| wanted == gpu.address())
 }
 
 fn consider(request: &Request, gpus: &[GpuView], choices: &[Choice]) -> Vec<Consideration> {
     gpus.iter()
         .map(|gpu| {
-            let here: Vec<_> = choices.iter().filter(|choice| choice.gpu == gpu.address).collect();
+            let here: Vec<_> = choices.iter().filter(|choice| choice.gpu == gpu.address()).collect();
             let reason = match here.first() {
                 Some(choice) => {
                     format!("{} of {}, the smallest that satisfies", here.len(), choice.profile.name)
@@ -199,7 +201,7 @@ fn consider(request: &Request, gpus: &[GpuView], choices: &[Choice]) -> Vec<Cons
                 None => why_not(request, gpu, choices),
             };
             let verdict = if here.is_empty() { Verdict::NotChosen } else { Verdict::Chosen };
-            Consideration { gpu: gpu.address, verdict, reason }
+            Consideration { gpu: gpu.address(), verdict, reason }
         })
         .collect()
 }
@@ -208,7 +210,7 @@ fn why_not(request: &Request, gpu: &GpuView, choices: &[Choice]) -> String {
     if let Err(why) = &gpu.mechanism {
         return why.clone();
     }
-    if let Some(asked) = request.gpu.filter(|asked| *asked != gpu.address) {
+    if let Some(asked) = request.gpu.filter(|asked| *asked != gpu.address()) {
         return format!("{asked} was asked for");
     }
     let accepted: Vec<_> = gpu.profiles.iter().filter(|profile| request.want.accepts(profile)).collect();

@@ -8,7 +8,7 @@
 use super::{Event, Fate, Origin, Phase, ReleaseCause, SliceId, State};
 use std::collections::{BTreeMap, BTreeSet};
 use vgpud_config::PciAddress;
-use vgpud_mdev::{Instance, InstanceName};
+use vgpud_mdev::{Division, Instance, InstanceName, mechanism};
 
 /// What the host shows now.
 #[derive(Clone, Debug, Default)]
@@ -103,8 +103,12 @@ pub fn compare(state: &State, host: &HostView) -> Findings {
                 });
             }
             Some(cut) if cut.origin == Origin::Ours && host.restart == Restart::SameBoot => {
-                // Spare VFs of a count that vgpud set are its own.
-                let strangers = instances.iter().filter(|seen| matches!(seen.name, InstanceName::Mdev(_)));
+                // What is spare of a division that vgpud made is its own.
+                let all_ours = |name| {
+                    matches!(name, InstanceName::Vf(_))
+                        && mechanism(cut.mechanism).division() == Division::Uniform
+                };
+                let strangers = instances.iter().filter(|seen| !all_ours(seen.name));
                 findings.foreign.extend(foreign(state, *gpu, strangers));
             }
             _ => findings.foreign.extend(foreign(state, *gpu, instances.iter())),

@@ -6,7 +6,8 @@ use super::{
     SliceId, State, Target, Terms, Tie, invariants, quota,
 };
 use std::collections::BTreeMap;
-use vgpud_config::{MechanismKind, Owner, PciAddress};
+use vgpud_config::{Owner, PciAddress};
+use vgpud_mdev::mechanism;
 
 /// What an event leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,15 +183,11 @@ impl Transition {
             return;
         }
         let Some(cut) = self.state.cuts.get_mut(&gpu) else { return };
-        match (cut.origin, cut.mechanism) {
-            (super::Origin::Ours, MechanismKind::Sriov) => {
-                cut.retiring = Retiring::Running;
-                self.effects.push(Effect::Retire { gpu, mechanism: cut.mechanism });
-            }
-            // Somebody else's, or an mdev parent, which is as it was when its last instance is gone.
-            (super::Origin::Found, _) | (super::Origin::Ours, MechanismKind::Mdev) => {
-                self.state.cuts.remove(&gpu);
-            }
+        if cut.origin == super::Origin::Ours && mechanism(cut.mechanism).leaves_traces() {
+            cut.retiring = Retiring::Running;
+            self.effects.push(Effect::Retire { gpu, mechanism: cut.mechanism });
+        } else {
+            self.state.cuts.remove(&gpu);
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 use vgpud_config::GpuSelection;
 use vgpud_mdev::{
     Error, Gpu, Host, Instance, InstanceName, MdevUuid, Mechanism, MechanismKind, Memory, PciAddress,
-    ResetOutcome, VfIndex, inventory, mechanism, mechanisms,
+    ResetOutcome, VfIndex, instance, inventory, mechanism, mechanisms,
     uevent::{Action, Received, UeventSocket, UeventSubject},
     uncuttable,
 };
@@ -99,12 +99,13 @@ fn the_inventory_sees_what_the_gpus_are() {
     let flex = gpu(FLEX170);
     assert_eq!(flex.sriov.as_ref().unwrap().total, 31);
     assert_eq!(flex.sriov.as_ref().unwrap().vf_aperture, Some(Memory::from_bytes(4 << 20)));
-    let names: Vec<_> = sriov().profiles(&flex).into_iter().map(|profile| profile.name.to_string()).collect();
+    let names: Vec<_> =
+        sriov().profiles(&flex, &[]).into_iter().map(|profile| profile.name.to_string()).collect();
     assert_eq!(names, ["vf-1", "vf-2", "vf-4", "vf-8", "vf-16", "vf-31"]);
     let parent = gpu(SIMMDEV);
     let kinds: Vec<_> = mechanisms(&parent).into_iter().map(Mechanism::kind).collect();
     assert_eq!(kinds, [MechanismKind::Mdev]);
-    let profiles = mdev().profiles(&parent);
+    let profiles = mdev().profiles(&parent, &[]);
     let sizes: Vec<_> = profiles
         .iter()
         .map(|profile| (profile.name.to_string(), profile.memory.unwrap().to_string(), profile.capacity))
@@ -136,9 +137,9 @@ fn every_vf_of_a_gpu_is_made_reset_and_taken_back() {
         assert_usable(instance);
         assert_eq!(instance.driver.as_ref().unwrap().0, "vfio-pci");
         assert_eq!(sriov().create(&host, gpu, &profile, instance.name).unwrap(), *instance, "idempotent");
-        assert_eq!(sriov().reset(&host, instance).unwrap(), ResetOutcome::Done { method: "flr".to_owned() });
+        assert_eq!(instance.reset(&host).unwrap(), ResetOutcome::Done { method: "flr".to_owned() });
     }
-    assert_eq!(sriov().list(&host, gpu).unwrap(), made);
+    assert_eq!(instance::list(&host, gpu).unwrap(), made);
     let address = made[3].address.unwrap();
     let text = told(inventory::gpu(&host, &GpuSelection::default(), address));
     assert_eq!(
@@ -150,7 +151,7 @@ fn every_vf_of_a_gpu_is_made_reset_and_taken_back() {
     assert!(told(sriov().retire(&host, gpu)).contains("is not empty: VF 0"));
     for instance in &made {
         sriov().destroy(&host, gpu, instance.name).unwrap();
-        assert_eq!(sriov().find(&host, gpu, instance.name).unwrap(), None);
+        assert_eq!(instance::find(&host, gpu, instance.name).unwrap(), None);
         assert!(!instance.nodes.group.as_ref().unwrap().try_exists().unwrap());
     }
     sriov().retire(&host, gpu).unwrap();
@@ -205,11 +206,11 @@ fn a_reset_that_fails_is_told() {
     let (host, gpu) = (host(), gpu(MI300X).address);
     let made = sriov().create(&host, gpu, &"vf-8".parse().unwrap(), vf(0)).unwrap();
     let knob = Knob::turn(gpu, "flr", "fail-fast", "clear");
-    let text = told(sriov().reset(&host, &made));
+    let text = told(made.reset(&host));
     eprintln!("{text}");
     assert!(text.contains("reset"), "{text}");
     drop(knob);
-    assert!(matches!(sriov().reset(&host, &made).unwrap(), ResetOutcome::Done { .. }));
+    assert!(matches!(made.reset(&host).unwrap(), ResetOutcome::Done { .. }));
     sriov().destroy(&host, gpu, vf(0)).unwrap();
     sriov().retire(&host, gpu).unwrap();
 }
@@ -221,7 +222,7 @@ fn a_vf_that_is_unplugged_is_no_instance_any_more() {
     let socket = UeventSocket::open().unwrap();
     let knob = Knob::turn(gpu, "unplug", "2", "none");
     wait_for(&socket, Action::Remove, UeventSubject::Pci(made.address.unwrap()));
-    assert_eq!(sriov().find(&host, gpu, vf(2)).unwrap(), None);
+    assert_eq!(instance::find(&host, gpu, vf(2)).unwrap(), None);
     sriov().destroy(&host, gpu, vf(2)).unwrap();
     let impatient = Host::default().with_patience(Duration::from_millis(100));
     let text = told(sriov().create(&impatient, gpu, &"vf-8".parse().unwrap(), vf(2)));
@@ -234,7 +235,7 @@ fn a_vf_that_is_unplugged_is_no_instance_any_more() {
 fn mediated_devices_of_every_type() {
     let (host, gpu) = (host(), gpu(SIMMDEV));
     let address = gpu.address;
-    for profile in mdev().profiles(&gpu) {
+    for profile in mdev().profiles(&gpu, &[]) {
         let made: Vec<_> = (0..profile.available)
             .map(|_| mdev().create(&host, address, &profile.name, new_mdev()).unwrap())
             .collect();
@@ -246,9 +247,9 @@ fn mediated_devices_of_every_type() {
                 *instance,
                 "idempotent"
             );
-            assert_eq!(mdev().reset(&host, instance).unwrap(), ResetOutcome::NotOffered);
+            assert_eq!(instance.reset(&host).unwrap(), ResetOutcome::NotOffered);
         }
-        assert_eq!(mdev().list(&host, address).unwrap().len(), made.len());
+        assert_eq!(instance::list(&host, address).unwrap().len(), made.len());
         let text = told(mdev().create(&host, address, &profile.name, new_mdev()));
         let count = made.len();
         assert!(

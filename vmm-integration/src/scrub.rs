@@ -59,7 +59,7 @@ use std::{
     fmt,
     time::{Duration, Instant},
 };
-use vgpud_mdev::{ClearOutcome, Host, Instance, InstanceName, attribute, mechanism};
+use vgpud_mdev::{ClearOutcome, Host, Instance, InstanceName, attribute};
 
 const INTEL: u16 = 0x8086;
 
@@ -206,6 +206,12 @@ impl Scrub<'_> {
                 let why = format!("only {checked} bytes of its {owned} can be mapped and read back");
                 Verdict::Unchecked { why }
             }
+            (_, _, None) if self.subject.instance.name == InstanceName::Whole => {
+                let why = format!(
+                    "how much memory a whole GPU has is not known, and {checked} bytes can be mapped"
+                );
+                Verdict::Unchecked { why }
+            }
             (_, 0, _) => Verdict::Clean,
             _ => Verdict::CleanedByOverwrite,
         };
@@ -248,8 +254,7 @@ impl Scrub<'_> {
 
     fn let_vendor_clear(&mut self, host: &Host) {
         (self.at)(Stage::VendorClear);
-        let instance = &self.subject.instance;
-        self.vendor_clear = match mechanism(instance.name.mechanism()).clear_memory(host, instance) {
+        self.vendor_clear = match self.subject.instance.clear_memory(host) {
             Ok(ClearOutcome::NotOffered) => return,
             Ok(ClearOutcome::Reported { by }) => VendorClear::Reported { by: by.to_owned() },
             Err(error) => VendorClear::Failed { why: chain(&error) },

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     DriverName, IommuGroup, MdevType, Memory,
     fake::{FakeGpu, FakeHost, FakeMdevType},
+    instance,
 };
 use proptest::prelude::*;
 use std::fs;
@@ -210,10 +211,10 @@ proptest! {
         for gpu in gpus(&host, &selection).unwrap().gpus {
             let _ = crate::uncuttable(&gpu);
             for mechanism in crate::mechanisms(&gpu) {
-                for profile in mechanism.profiles(&gpu) {
+                for profile in mechanism.profiles(&gpu, &[]) {
                     let Ok(name) = mechanism.next_name(gpu.address, &profile.name, &[]) else { continue };
                     let _ = mechanism.create(&host, gpu.address, &profile.name, name);
-                    let _ = mechanism.list(&host, gpu.address);
+                    let _ = instance::list(&host, gpu.address);
                     let _ = mechanism.destroy(&host, gpu.address, name);
                 }
                 let _ = mechanism.retire(&host, gpu.address);

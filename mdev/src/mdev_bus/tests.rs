@@ -1,7 +1,8 @@
 use super::*;
 use crate::{
+    ResetOutcome,
     fake::{FakeGpu, FakeHost, FakeMdevType},
-    inventory,
+    instance, inventory,
 };
 use nix::errno::Errno;
 
@@ -43,7 +44,7 @@ fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 
 fn profiles(host: &Host) -> Vec<Profile> {
     let gpu = inventory::gpu(host, &vgpud_config::GpuSelection::default(), gpu()).unwrap();
-    MdevBus.profiles(&gpu)
+    MdevBus.profiles(&gpu, &[])
 }
 
 #[test]
@@ -81,12 +82,12 @@ fn a_device_is_made_and_removed_and_nothing_is_left() {
     assert_eq!(fake.writes(), writes, "and nothing written");
     let other = create(&host, "sim-large", 1).unwrap();
     MdevBus.create(&host, "0000:43:00.0".parse().unwrap(), &profile("sim-large"), name(9)).unwrap();
-    assert_eq!(MdevBus.list(&host, gpu()).unwrap(), [other, made.clone()]);
-    assert_eq!(MdevBus.find(&host, gpu(), name(0xAB)).unwrap(), Some(made.clone()));
-    assert_eq!(MdevBus.find(&host, gpu(), name(9)).unwrap(), None, "of another GPU");
-    assert_eq!(MdevBus.reset(&host, &made).unwrap(), ResetOutcome::NotOffered);
+    assert_eq!(instance::list(&host, gpu()).unwrap(), [other, made.clone()]);
+    assert_eq!(instance::find(&host, gpu(), name(0xAB)).unwrap(), Some(made.clone()));
+    assert_eq!(instance::find(&host, gpu(), name(9)).unwrap(), None, "of another GPU");
+    assert_eq!(made.reset(&host).unwrap(), ResetOutcome::NotOffered);
     MdevBus.retire(&host, gpu()).unwrap();
-    assert_eq!(MdevBus.list(&host, gpu()).unwrap().len(), 2, "those of others stay");
+    assert_eq!(instance::list(&host, gpu()).unwrap().len(), 2, "those of others stay");
 
     for number in [0xAB, 1, 1] {
         MdevBus.destroy(&host, gpu(), name(number)).unwrap();
@@ -140,7 +141,7 @@ fn what_cannot_be_asked_for() {
     );
     let vf = InstanceName::Vf(crate::VfIndex(3));
     assert_eq!(
-        told(MdevBus.find(&host, gpu(), vf)),
+        told(MdevBus.create(&host, gpu(), &profile("sim-small"), vf)),
         "Mechanism mdev cannot make VF 3 of GPU 0000:42:00.0; ask it for the next name"
     );
     let absent: PciAddress = "0000:99:00.0".parse().unwrap();
@@ -228,7 +229,7 @@ fn a_device_that_is_off_the_bus_but_held_is_not_gone() {
     let (fake, host) = machine();
     let folder = "sys/bus/pci/devices/0000:42:00.0/00000000-0000-0000-0000-000000000005";
     fake.set(&format!("{folder}/remove"), "");
-    assert_eq!(MdevBus.find(&host, gpu(), name(5)).unwrap(), None);
+    assert_eq!(instance::find(&host, gpu(), name(5)).unwrap(), None);
     assert_eq!(
         told(MdevBus.destroy(&host, gpu(), name(5))),
         "Waited 0.2 s for mediated device 00000000-0000-0000-0000-000000000005 to go; does a VM still hold it?, in vain"
@@ -250,7 +251,7 @@ fn a_gpu_that_vanishes_during_creation() {
     let (fake, host) = machine();
     fake.vanish_at("create", 0, gpu());
     assert!(told(create(&host, "sim-small", 1)).ends_with("/create: the GPU is going away"));
-    assert_eq!(MdevBus.list(&host, gpu()).unwrap(), []);
+    assert_eq!(instance::list(&host, gpu()).unwrap(), []);
 }
 
 #[test]

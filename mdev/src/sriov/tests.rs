@@ -2,6 +2,7 @@ mod faults;
 
 use super::*;
 use crate::{
+    ResetOutcome, attribute,
     fake::{FakeGpu, FakeHost, Machine},
     inventory, uncuttable,
 };
@@ -60,7 +61,7 @@ fn told<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 fn profiles_are_powers_of_two_and_the_total() {
     let offered = |total: u16| {
         let (_fake, host) = machine(FakeGpu::new(GPU).sriov(total));
-        let profiles = Sriov.profiles(&read_gpu(&host));
+        let profiles = Sriov.profiles(&read_gpu(&host), &[]);
         profiles.into_iter().map(|profile| profile.name.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(offered(8), ["vf-1", "vf-2", "vf-4", "vf-8"]);
@@ -79,11 +80,11 @@ fn a_gpu_with_vfs_offers_their_count_only() {
         capacity: 4,
         available: 4,
     };
-    assert_eq!(Sriov.profiles(&read_gpu(&host))[2], whole);
+    assert_eq!(Sriov.profiles(&read_gpu(&host), &[])[2], whole);
     create(&host, "vf-4", 2).unwrap();
-    assert_eq!(Sriov.profiles(&read_gpu(&host)), [Profile { available: 3, ..whole.clone() }]);
+    assert_eq!(Sriov.profiles(&read_gpu(&host), &[]), [Profile { available: 3, ..whole.clone() }]);
     Sriov.destroy(&host, gpu(), vf(2)).unwrap();
-    assert_eq!(Sriov.profiles(&read_gpu(&host)), [whole]);
+    assert_eq!(Sriov.profiles(&read_gpu(&host), &[]), [whole]);
 }
 
 #[test]
@@ -99,10 +100,10 @@ fn a_vf_is_made_and_taken_back_and_nothing_is_left() {
     assert_eq!(group.members, ["0000:41:03.0"]);
     assert_eq!(made.nodes.group, Some(host.vfio_nodes().join(group.number.to_string())));
     assert_eq!(made.nodes.cdev, Some(host.vfio_nodes().join("devices/vfio0")));
-    assert_eq!(Sriov.find(&host, gpu(), vf(1)).unwrap(), Some(made.clone()));
-    assert_eq!(Sriov.find(&host, gpu(), vf(0)).unwrap(), None, "a spare is no instance");
+    assert_eq!(instance::find(&host, gpu(), vf(1)).unwrap(), Some(made.clone()));
+    assert_eq!(instance::find(&host, gpu(), vf(0)).unwrap(), None, "a spare is no instance");
     let other = create(&host, "vf-4", 0).unwrap();
-    assert_eq!(Sriov.list(&host, gpu()).unwrap(), [other, made.clone()]);
+    assert_eq!(instance::list(&host, gpu()).unwrap(), [other, made.clone()]);
 
     let writes = fake.writes();
     assert_eq!(create(&host, "vf-4", 1).unwrap(), made, "asked again");
@@ -121,7 +122,7 @@ fn a_vf_is_made_and_taken_back_and_nothing_is_left() {
     for index in [0, 1, 1] {
         Sriov.destroy(&host, gpu(), vf(index)).unwrap();
     }
-    assert_eq!(Sriov.list(&host, gpu()).unwrap(), []);
+    assert_eq!(instance::list(&host, gpu()).unwrap(), []);
     Sriov.retire(&host, gpu()).unwrap();
     assert_eq!(fake.snapshot(), before);
     Sriov.retire(&host, gpu()).unwrap();
@@ -156,7 +157,7 @@ fn what_cannot_be_asked_for() {
     );
     let mdev = InstanceName::Mdev(crate::MdevUuid(uuid::Uuid::nil()));
     assert_eq!(
-        told(Sriov.find(&host, gpu(), mdev)),
+        told(Sriov.create(&host, gpu(), &profile("vf-1"), mdev)),
         "Mechanism sriov cannot make mediated device 00000000-0000-0000-0000-000000000000 of GPU 0000:41:00.0; \
          ask it for the next name"
     );
@@ -251,8 +252,8 @@ fn a_vf_that_is_gone_needs_no_destroying() {
     let made = create(&host, "vf-4", 1).unwrap();
     fake.vanish(gpu());
     Sriov.destroy(&host, gpu(), vf(1)).unwrap();
-    assert_eq!(Sriov.find(&host, gpu(), vf(1)).unwrap(), None);
-    assert_eq!(told(Sriov.reset(&host, &made)), "GPU 0000:41:00.0 has no VF 1 (any more)");
+    assert_eq!(instance::find(&host, gpu(), vf(1)).unwrap(), None);
+    assert_eq!(told(made.reset(&host)), "GPU 0000:41:00.0 has no VF 1 (any more)");
 }
 
 #[test]
@@ -273,7 +274,7 @@ fn a_reset_is_judged_by_the_kernel_and_the_device() {
     let (fake, host) = machine(sriov_gpu());
     let made = create(&host, "vf-4", 1).unwrap();
     let done = ResetOutcome::Done { method: "flr".to_owned() };
-    assert_eq!(Sriov.reset(&host, &made).unwrap(), done);
+    assert_eq!(made.reset(&host).unwrap(), done);
     assert_eq!(fake.writes().last().unwrap().1, "1");
     let reset = made.sysfs.join("reset");
     let cases = [
@@ -289,14 +290,11 @@ fn a_reset_is_judged_by_the_kernel_and_the_device() {
     ];
     for (errno, text) in cases {
         fake.fail("reset", 0, errno);
-        assert_eq!(
-            told(Sriov.reset(&host, &made)),
-            format!("Cannot write \"1\" to {}{text}", reset.display())
-        );
+        assert_eq!(told(made.reset(&host)), format!("Cannot write \"1\" to {}{text}", reset.display()));
     }
     fake.silence(made.address.unwrap());
     assert_eq!(
-        told(Sriov.reset(&host, &made)),
+        told(made.reset(&host)),
         "0000:41:03.0 does not answer: its config space reads as ones; it needs a power cycle of the host"
     );
 }
@@ -306,7 +304,7 @@ fn a_vf_without_a_reset_says_so() {
     let (fake, host) = machine(sriov_gpu().vf_reset_method(""));
     let made = create(&host, "vf-4", 1).unwrap();
     let writes = fake.writes();
-    assert_eq!(Sriov.reset(&host, &made).unwrap(), ResetOutcome::NotOffered);
+    assert_eq!(made.reset(&host).unwrap(), ResetOutcome::NotOffered);
     assert_eq!(fake.writes(), writes);
 }
 
@@ -317,8 +315,8 @@ fn a_vf_of_another_gpu_is_not_believed() {
     let physfn = host.pci_device("0000:41:03.0".parse().unwrap()).join("physfn");
     std::fs::remove_file(&physfn).unwrap();
     std::os::unix::fs::symlink("../0000:42:00.0", &physfn).unwrap();
-    assert_eq!(Sriov.find(&host, gpu(), vf(1)).unwrap(), None);
-    assert_eq!(Sriov.list(&host, gpu()).unwrap(), []);
+    assert_eq!(instance::find(&host, gpu(), vf(1)).unwrap(), None);
+    assert_eq!(instance::list(&host, gpu()).unwrap(), []);
 }
 
 #[test]
@@ -359,5 +357,5 @@ fn why_a_gpu_cannot_be_cut() {
     let (_fake, host) = machine(sriov_gpu());
     let unbound = Gpu { driver: None, ..read_gpu(&host) };
     assert_eq!(Sriov.unusable(&unbound).as_deref(), Some("no driver is bound to it that could enable VFs"));
-    assert_eq!(Sriov.profiles(&unbound), []);
+    assert_eq!(Sriov.profiles(&unbound, &[]), []);
 }

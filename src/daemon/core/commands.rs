@@ -21,7 +21,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use vgpud_config::PciAddress;
-use vgpud_mdev::{InstanceName, MechanismKind, mechanism};
+use vgpud_mdev::{Division, InstanceName, mechanism};
 
 impl Core {
     /// Why a command about this slice cannot be taken now.
@@ -282,10 +282,10 @@ fn name(now: &Snapshot, choice: &Choice, before: &[PlannedSlice]) -> Result<Plan
     let alike = now.state.slices_of(gpu).filter(|slice| slice.profile == profile.name).count();
     let planned = before.iter().filter(|other| other.gpu == gpu && other.profile == profile.name).count();
     let taken = u32::try_from(alike + planned).unwrap_or(u32::MAX);
-    let capacity = match choice.mechanism {
-        MechanismKind::Sriov => profile.capacity,
-        // The kernel's count for now beside what is there: see `Profile::capacity`.
-        MechanismKind::Mdev => profile.capacity.max(taken.saturating_add(1)),
+    let capacity = match mechanism(choice.mechanism).division() {
+        Division::Uniform => profile.capacity,
+        // The device's count for now beside what is there: see `Profile::capacity`.
+        Division::Counted => profile.capacity.max(taken.saturating_add(1)),
     };
     let origin = seen.map_or(crate::engine::Origin::Ours, |seen| Snapshot::origin(seen, choice.mechanism));
     Ok(PlannedSlice {

@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 use vgpud_config::PciAddress;
-use vgpud_mdev::{InstanceName, MdevUuid};
 
 /// Pause before a held device is looked at again.
 const HELD_PAUSE: Duration = Duration::from_millis(200);
@@ -369,8 +368,8 @@ fn success(effect: &Effect, done: Done) -> Option<Event> {
         (Effect::Reset { .. }, Done::Kept(evidence)) => {
             Event::Kept { slice: slice?, why: evidence.to_string() }
         }
-        (Effect::Reset { .. }, Done::Unclean(evidence)) => {
-            let fresh = InstanceName::Mdev(MdevUuid(uuid::Uuid::new_v4()));
+        (Effect::Reset { target }, Done::Unclean(evidence)) => {
+            let fresh = target.name.renewed();
             Event::NoReset { slice: slice?, fresh, why: evidence.map(|evidence| evidence.to_string()) }
         }
         (Effect::Destroy { .. }, Done::Destroyed) => Event::Destroyed { slice: slice? },

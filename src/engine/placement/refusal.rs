@@ -2,7 +2,7 @@
 
 use super::{Consideration, GpuView, Request, Want, eligible, size};
 use vgpud_config::{PciAddress, ProfileName};
-use vgpud_mdev::{MechanismKind, Profile};
+use vgpud_mdev::{Division, Profile, mechanism};
 
 /// A request that found no place, with the verdict on every GPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,7 @@ impl Refusal {
 impl Shortage {
     fn of(request: &Request, gpus: &[GpuView], placed: u32) -> Self {
         if let Some(asked) = request.gpu {
-            match gpus.iter().find(|gpu| gpu.address == asked).map(|gpu| &gpu.mechanism) {
+            match gpus.iter().find(|gpu| gpu.address() == asked).map(|gpu| &gpu.mechanism) {
                 None => return Self::NoSuchGpu(asked),
                 Some(Err(why)) => return Self::Unusable { gpu: asked, why: why.clone() },
                 Some(Ok(_)) => {}
@@ -80,8 +80,10 @@ impl Shortage {
         let accepted = |gpu: &&GpuView| {
             let fitting = gpu.when_empty.iter().filter(|profile| request.want.accepts(profile));
             let capacity = fitting.map(|profile| u64::from(profile.capacity)).max();
-            // An mdev parent says only what it has room for now.
-            let unknown = gpu.mechanism == Ok(MechanismKind::Mdev) && gpu.slices > 0;
+            // Such a GPU says only what it has room for now.
+            let counted =
+                gpu.mechanism.as_ref().is_ok_and(|kind| mechanism(*kind).division() == Division::Counted);
+            let unknown = counted && !gpu.taken.is_empty();
             capacity.map(|capacity| if unknown { u64::from(u32::MAX) } else { capacity })
         };
         let capacities: Vec<u64> = eligible.iter().filter_map(accepted).collect();
@@ -114,8 +116,8 @@ impl Shortage {
                 let fits: Vec<_> = eligible
                     .iter()
                     .map(|gpu| match largest(gpu, want) {
-                        Some(largest) => format!("the largest on {} is {largest}", gpu.address),
-                        None => format!("{} offers no profile now", gpu.address),
+                        Some(largest) => format!("the largest on {} is {largest}", gpu.address()),
+                        None => format!("{} offers no profile now", gpu.address()),
                     })
                     .collect();
                 Self::TooLarge { asked: want.to_string(), fits: fits.join(", ") }

@@ -1,23 +1,45 @@
 use super::*;
+use vgpud_config::PciId;
+use vgpud_mdev::{DriverName, MdevType, SriovCapability};
 
 fn address(bus: u8) -> PciAddress {
     format!("0000:{bus:02x}:00.0").parse().unwrap()
 }
 
-fn profile(name: &str, mib: u64, capacity: u32, available: u32) -> Profile {
-    Profile {
-        name: name.parse().unwrap(),
-        memory: Some(Memory::from_bytes(mib << 20)),
-        compute: None,
-        capacity,
-        available,
-    }
+fn taken(count: usize, profile: &str) -> Vec<Taken> {
+    vec![Taken { profile: profile.parse().unwrap(), exists: true }; count]
 }
 
-fn sriov(bus: u8, slices: u32) -> GpuView {
-    let profiles = vec![profile("vf-4", 32, 4, 4), profile("vf-8", 16, 8, 8)];
-    let when_empty = profiles.clone();
-    GpuView { address: address(bus), mechanism: Ok(MechanismKind::Sriov), profiles, when_empty, slices }
+fn gpu(bus: u8) -> Gpu {
+    Gpu::new(address(bus), PciId { vendor: 0x1234, device: 0x51a0 }, 0x03_0200)
+}
+
+/// A parent of mediated devices of 16 and 32 MiB with room for this many of each.
+fn mdev(bus: u8, small: u32, medium: u32, slices: usize) -> GpuView {
+    let types = [("small", 16_u64, small), ("medium", 32, medium)].map(|(name, mib, available)| MdevType {
+        id: name.parse().unwrap(),
+        name: None,
+        description: None,
+        available,
+        existing: 0,
+        memory: Some(Memory::from_bytes(mib << 20)),
+    });
+    let gpu = Gpu { mdev_types: types.to_vec(), ..gpu(bus) };
+    GpuView::new(gpu, Ok(MechanismKind::Mdev), taken(slices, "small"), Emptying::BySlices)
+}
+
+/// A GPU of 8 VFs with 16 MiB each, some of which are slices.
+fn sriov(bus: u8, slices: u16) -> GpuView {
+    let divided = slices > 0;
+    let capability = SriovCapability {
+        total: 8,
+        enabled: if divided { 8 } else { 0 },
+        bound: slices,
+        vf_aperture: Some(Memory::from_bytes(16 << 20)),
+    };
+    let driver = Some(DriverName("simgpu".to_owned()));
+    let gpu = Gpu { driver, sriov: Some(capability), ..gpu(bus) };
+    GpuView::new(gpu, Ok(MechanismKind::Sriov), taken(slices.into(), "vf-8"), Emptying::BySlices)
 }
 
 fn size_of(mib: u64, count: u32) -> Request {
@@ -33,8 +55,8 @@ fn shortage(request: &Request, gpus: &[GpuView]) -> String {
 fn the_smallest_profile_that_satisfies_wins() {
     let placed = place(&size_of(10, 1), &[sriov(1, 0)]).unwrap();
     assert_eq!(placed.choices[0].profile.name.to_string(), "vf-8");
-    let placed = place(&size_of(17, 1), &[sriov(1, 0)]).unwrap();
-    assert_eq!(placed.choices[0].profile.name.to_string(), "vf-4");
+    let placed = place(&size_of(17, 1), &[sriov(1, 0), mdev(2, 8, 4, 0)]).unwrap();
+    assert_eq!(placed.choices[0].profile.name.to_string(), "medium");
 }
 
 #[test]
@@ -55,18 +77,18 @@ fn among_equals_the_first_address_and_one_gpu_until_it_is_full() {
 
 #[test]
 fn too_large_is_never_and_names_the_largest() {
-    let text = shortage(&size_of(20 << 10, 1), &[sriov(0xf0, 0)]);
-    assert_eq!(text, "Asked 20GiB; the largest on 0000:f0:00.0 is 32MiB (vf-4)");
+    let text = shortage(&size_of(20 << 10, 1), &[mdev(0xf0, 8, 4, 0)]);
+    assert_eq!(text, "Asked 20GiB; the largest on 0000:f0:00.0 is 32MiB (medium)");
 }
 
 #[test]
 fn a_profile_without_a_share_of_compute_is_named_as_such() {
     let compute = Some("25%".parse().unwrap());
     let want = Want::Size { memory: Some(Memory::from_bytes(16 << 20)), compute };
-    let text = shortage(&Request { want, gpu: None, count: 1 }, &[sriov(0xf0, 0)]);
+    let text = shortage(&Request { want, gpu: None, count: 1 }, &[mdev(0xf0, 8, 4, 0)]);
     assert_eq!(
         text,
-        "Asked 16MiB and 25% of compute; the largest on 0000:f0:00.0 is 32MiB with no share of compute (vf-4)"
+        "Asked 16MiB and 25% of compute; the largest on 0000:f0:00.0 is 32MiB with no share of compute (medium)"
     );
 }
 
@@ -74,17 +96,14 @@ fn a_profile_without_a_share_of_compute_is_named_as_such() {
 fn never_and_not_now_are_told_apart() {
     let refused = |count, gpus: &[GpuView]| place(&size_of(10, count), gpus).unwrap_err().shortage;
     assert!(matches!(refused(9, &[sriov(1, 0)]), Shortage::TooMany { capacity: 8, .. }));
-    let mut busy = sriov(1, 6);
-    busy.profiles[0].available = 0;
-    busy.profiles[1].available = 2;
-    assert!(matches!(refused(3, &[busy]), Shortage::NotNow { available: 2, .. }));
+    assert!(matches!(refused(3, &[sriov(1, 6)]), Shortage::NotNow { available: 2, .. }));
 }
 
 #[test]
 fn a_request_says_which_name_is_unknown() {
     let want = Want::Profile("vf-3".parse().unwrap());
     let text = shortage(&Request { want, gpu: None, count: 1 }, &[sriov(1, 0)]);
-    assert_eq!(text, "No GPU offers the profile vf-3; there are vf-4, vf-8");
+    assert_eq!(text, "No GPU offers the profile vf-3; there are vf-1, vf-2, vf-4, vf-8");
     let nowhere = Request { gpu: Some(address(9)), ..size_of(1, 1) };
     assert!(shortage(&nowhere, &[sriov(1, 0)]).contains("There is no GPU 0000:09:00.0"));
 }
@@ -92,7 +111,7 @@ fn a_request_says_which_name_is_unknown() {
 #[test]
 fn an_unusable_gpu_says_why() {
     let why = "GPU 0000:01:00.0 cannot be cut: its driver is missing";
-    let broken = GpuView { mechanism: Err(why.into()), ..sriov(1, 0) };
+    let broken = GpuView::new(gpu(1), Err(why.into()), vec![], Emptying::BySlices);
     let asked = Request { gpu: Some(address(1)), ..size_of(1, 1) };
     assert_eq!(
         shortage(&asked, std::slice::from_ref(&broken)),
@@ -104,8 +123,7 @@ fn an_unusable_gpu_says_why() {
 
 #[test]
 fn a_gpu_that_is_cut_otherwise_is_not_now_and_says_so() {
-    let mut cut = sriov(1, 2);
-    cut.profiles.remove(0);
+    let cut = sriov(1, 2);
     let want = Want::Profile("vf-4".parse().unwrap());
     let refusal = place(&Request { want, gpu: None, count: 1 }, &[cut]).unwrap_err();
     assert!(matches!(refusal.shortage, Shortage::NotNow { available: 0, .. }), "{refusal:?}");
@@ -115,10 +133,6 @@ fn a_gpu_that_is_cut_otherwise_is_not_now_and_says_so() {
 
 #[test]
 fn a_full_mdev_parent_has_no_room_now() {
-    let profiles = vec![profile("small", 16, 0, 0)];
-    let when_empty = profiles.clone();
-    let full =
-        GpuView { address: address(1), mechanism: Ok(MechanismKind::Mdev), profiles, when_empty, slices: 4 };
-    let refusal = place(&size_of(16, 1), &[full]).unwrap_err();
+    let refusal = place(&size_of(16, 1), &[mdev(1, 0, 0, 4)]).unwrap_err();
     assert!(matches!(refusal.shortage, Shortage::NotNow { available: 0, .. }), "{refusal:?}");
 }

@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vgpud_config::{NodeKind, Quoted};
-use vgpud_mdev::{Host, Instance, InstanceName, PciAddress, mechanism, wait};
+use vgpud_mdev::{Host, Instance, InstanceName, PciAddress, instance, wait};
 
 /// A report has some hundreds of bytes.
 const LONGEST_LINE: u64 = 256 << 10;
@@ -126,6 +126,7 @@ impl Job {
         words.push(match self.name {
             InstanceName::Vf(index) => format!("--vf={}", index.0),
             InstanceName::Mdev(uuid) => format!("--mdev={uuid}"),
+            InstanceName::Whole => "--whole".to_owned(),
         });
         let node = match self.node {
             NodeKind::Auto => "auto",
@@ -139,7 +140,7 @@ impl Job {
 
     fn instance(&self, host: &Host) -> Result<Instance, vgpud_mdev::Error> {
         let gone = vgpud_mdev::Error::NoSuchInstance { gpu: self.gpu, name: self.name };
-        mechanism(self.name.mechanism()).find(host, self.gpu, self.name)?.ok_or(gone)
+        instance::find(host, self.gpu, self.name)?.ok_or(gone)
     }
 
     fn subject(&self, host: &Host, instance: &Instance) -> Result<Subject, Error> {

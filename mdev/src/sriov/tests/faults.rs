@@ -88,7 +88,7 @@ fn a_gpu_that_vanishes_at_any_write_is_no_half_done_work() {
             Ok(_) => return assert_eq!(n, 4),
             Err(error) => {
                 assert!(matches!(error, Error::Write { .. }), "{error}");
-                assert_eq!(Sriov.list(&host, gpu()).unwrap(), []);
+                assert_eq!(instance::list(&host, gpu()).unwrap(), []);
                 Sriov.destroy(&host, gpu(), vf(1)).unwrap();
             }
         }
@@ -127,7 +127,7 @@ fn destroying_is_finished_by_asking_again() {
             return assert_eq!(n, 2, "unbind, override");
         }
         Sriov.destroy(&host, gpu(), vf(1)).unwrap();
-        assert_eq!(Sriov.find(&host, gpu(), vf(1)).unwrap(), None);
+        assert_eq!(instance::find(&host, gpu(), vf(1)).unwrap(), None);
         let overridden = host.pci_device("0000:41:03.0".parse().unwrap()).join("driver_override");
         assert_eq!(attribute::read(&overridden).unwrap().as_deref(), Some("(null)"));
         Sriov.retire(&host, gpu()).unwrap();

@@ -16,11 +16,11 @@ use vgpud_config::Quoted;
 const ATTRIBUTE: &str = "clrvffb";
 
 /// Where a VF's sysfs folder has it, if its driver offers it.
-pub(super) fn attribute_of(vf: &Path) -> PathBuf {
+pub(crate) fn attribute_of(vf: &Path) -> PathBuf {
     vf.join(ATTRIBUTE)
 }
 
-pub(super) fn clear(host: &Host, vf: PciAddress) -> Result<ClearOutcome, Error> {
+pub(crate) fn clear(host: &Host, vf: PciAddress) -> Result<ClearOutcome, Error> {
     let path = attribute_of(&host.pci_device(vf));
     if !attribute::exists(&path) {
         return Ok(ClearOutcome::NotOffered);

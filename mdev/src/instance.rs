@@ -1,0 +1,203 @@
+//! Instances: the virtual functions and mediated devices of a GPU that a VM can open through VFIO. What
+//! exists is read from the kernel, whichever [`Mechanism`](crate::Mechanism) or person made it.
+
+use crate::{
+    DriverName, Error, Host, IommuGroup, PciAddress, device, mediated_device::MediatedDevice, passthrough,
+    reset, vendor_clear, virtual_function::VirtualFunction,
+};
+use serde::{Deserialize, Serialize};
+use std::{fmt, path::PathBuf, str::FromStr};
+
+/// Index of a VF below its PF, from 0, as in the PF's `virtfnN` link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VfIndex(pub u16);
+
+/// Name of a mediated device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MdevUuid(pub uuid::Uuid);
+
+impl fmt::Display for MdevUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for MdevUuid {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Which instance of a GPU: chosen *before* it is created, so that an interrupted creation can be
+/// found again and finished or undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstanceName {
+    Vf(VfIndex),
+    Mdev(MdevUuid),
+    /// The GPU itself.
+    Whole,
+}
+
+impl InstanceName {
+    /// The name under which it is made anew: a new UUID, which nobody can mistake for the old device; what is
+    /// there for good keeps its name.
+    #[must_use]
+    pub fn renewed(self) -> Self {
+        match self {
+            Self::Vf(_) | Self::Whole => self,
+            Self::Mdev(_) => Self::Mdev(MdevUuid(uuid::Uuid::new_v4())),
+        }
+    }
+}
+
+impl fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vf(VfIndex(index)) => write!(f, "VF {index}"),
+            Self::Mdev(uuid) => write!(f, "mediated device {uuid}"),
+            Self::Whole => f.write_str("passthrough device"),
+        }
+    }
+}
+
+/// The VFIO nodes through which one device can be opened now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VfioNodes {
+    /// `/dev/vfio/<group>`.
+    pub group: Option<PathBuf>,
+    /// `/dev/vfio/devices/vfioN`, only where that node and `/dev/iommu` really exist.
+    pub cdev: Option<PathBuf>,
+}
+
+/// What became of a reset that the kernel did not refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResetOutcome {
+    /// The kernel reset the device. `method` is the first of the device's methods (`flr`, …); the
+    /// kernel goes on to the next only where one turns out not to be supported.
+    Done { method: String },
+    /// The device offers no reset between users. A mediated device is cleaned by destroying it and
+    /// creating it again (its parent driver starts it anew); anything else must stay out of use.
+    NotOffered,
+}
+
+/// What became of a request that the vendor's driver clears an instance's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearOutcome {
+    /// The driver says that it did. That is a claim: whoever can look at the memory does.
+    Reported {
+        /// The driver's interface.
+        by: &'static str,
+    },
+    /// The driver has no such thing, or none whose word is worth anything.
+    NotOffered,
+}
+
+/// One instance as the kernel shows it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Instance {
+    pub gpu: PciAddress,
+    pub name: InstanceName,
+    /// Its folder in sysfs (`/sys/bus/pci/devices/<VF>` or `/sys/bus/mdev/devices/<UUID>`), what
+    /// QEMU calls `sysfsdev`.
+    pub sysfs: PathBuf,
+    /// A VF's own PCI address; none for a mediated device.
+    pub address: Option<PciAddress>,
+    /// The mdev type, or the VF count for a VF (`vf-8`): read back, never remembered.
+    pub profile: crate::ProfileName,
+    pub driver: Option<DriverName>,
+    pub iommu_group: Option<IommuGroup>,
+    pub nodes: VfioNodes,
+}
+
+/// The instance as it is now; none where there is none of this name. A VF that no VM could open is a
+/// spare of its GPU and no instance.
+///
+/// # Errors
+/// Where sysfs cannot be read.
+pub fn find(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<Instance>, Error> {
+    match name {
+        InstanceName::Vf(index) => match VirtualFunction::read(host, gpu, index)? {
+            Some(vf) => vf.instance(host, gpu),
+            None => Ok(None),
+        },
+        InstanceName::Mdev(uuid) => match MediatedDevice::read(host, uuid)? {
+            Some(mdev) => mdev.instance(host, gpu),
+            None => Ok(None),
+        },
+        InstanceName::Whole => whole(host, gpu),
+    }
+}
+
+/// The GPU itself, where it is on VFIO.
+fn whole(host: &Host, gpu: PciAddress) -> Result<Option<Instance>, Error> {
+    let sysfs = host.pci_device(gpu);
+    let Some(profile) = passthrough::profile() else { return Ok(None) };
+    if !device::on_vfio(&sysfs)? {
+        return Ok(None);
+    }
+    let (driver, iommu_group) = (device::driver(&sysfs)?, device::iommu_group(host, &sysfs)?);
+    let nodes = device::vfio_nodes(host, &sysfs, iommu_group.as_ref())?;
+    let (name, address) = (InstanceName::Whole, Some(gpu));
+    Ok(Some(Instance { gpu, name, sysfs, address, profile, driver, iommu_group, nodes }))
+}
+
+/// All instances of the GPU, in order of name, whoever made them.
+///
+/// # Errors
+/// Where sysfs cannot be read.
+pub fn list(host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
+    let mut instances: Vec<Instance> = whole(host, gpu)?.into_iter().collect();
+    for vf in VirtualFunction::all(host, gpu)? {
+        instances.extend(vf.instance(host, gpu)?);
+    }
+    for mdev in MediatedDevice::all(host)? {
+        instances.extend(mdev.instance(host, gpu)?);
+    }
+    instances.sort_unstable_by_key(|instance| instance.name);
+    Ok(instances)
+}
+
+impl Instance {
+    /// Resets it between users by the kernel's `reset` in sysfs. The kernel's verdict is checked, and that
+    /// the device answers afterwards. A mediated device has no reset there (VFIO_DEVICE_RESET needs it open).
+    ///
+    /// # Errors
+    /// Where the kernel says that the reset failed, or the device is silent after it.
+    pub fn reset(&self, host: &Host) -> Result<ResetOutcome, Error> {
+        match self.name {
+            InstanceName::Vf(index) => reset::reset(host, self.virtual_function(host, index)?.address),
+            InstanceName::Whole => reset::reset(host, self.gpu),
+            InstanceName::Mdev(_) => Ok(ResetOutcome::NotOffered),
+        }
+    }
+
+    /// Lets the vendor's driver clear its memory, where that can be asked for. The caller has proved that
+    /// nobody uses it.
+    ///
+    /// # Errors
+    /// Where the driver refuses, or does not report success.
+    pub fn clear_memory(&self, host: &Host) -> Result<ClearOutcome, Error> {
+        match self.name {
+            InstanceName::Vf(index) => vendor_clear::clear(host, self.virtual_function(host, index)?.address),
+            InstanceName::Mdev(_) | InstanceName::Whole => Ok(ClearOutcome::NotOffered),
+        }
+    }
+
+    fn virtual_function(&self, host: &Host, index: VfIndex) -> Result<VirtualFunction, Error> {
+        let vf = VirtualFunction::read(host, self.gpu, index)?;
+        vf.ok_or(Error::NoSuchInstance { gpu: self.gpu, name: self.name })
+    }
+}
+
+/// The attribute that [`Instance::clear_memory`] writes, where it writes one; it need not exist.
+#[must_use]
+pub fn clear_attribute(host: &Host, gpu: PciAddress, name: InstanceName) -> Option<PathBuf> {
+    match name {
+        InstanceName::Vf(index) => {
+            Some(vendor_clear::attribute_of(&host.pci_device(gpu).join(format!("virtfn{}", index.0))))
+        }
+        InstanceName::Mdev(_) | InstanceName::Whole => None,
+    }
+}
