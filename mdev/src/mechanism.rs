@@ -1,7 +1,7 @@
 //! The trait that every way of cutting a GPU implements.
 
 use crate::{ComputeShare, Error, Gpu, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
-use crate::{MechanismKind, mdev_bus::MdevBus, sriov::Sriov};
+use crate::{MechanismKind, VfioNodes, mdev_bus::MdevBus, sriov::Sriov};
 use serde::Serialize;
 use std::{fmt, path::PathBuf};
 
@@ -96,6 +96,16 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where sysfs cannot be read, or the name belongs to another mechanism.
     fn find(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<Instance>, Error>;
+
+    /// The nodes of a device that is no instance any more but has not yet left its VFIO driver: the
+    /// kernel waits until its user closes it (drivers/vfio/vfio_main.c, `vfio_unregister_group_dev`),
+    /// and whoever binds or removes the device waits behind. Nothing where nothing leaves.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    fn leaving(&self, _host: &Host, _gpu: PciAddress, _name: InstanceName) -> Result<VfioNodes, Error> {
+        Ok(VfioNodes::default())
+    }
 
     /// All instances of the GPU, in order of name, whoever made them.
     ///

@@ -18,7 +18,7 @@ mod virtual_function;
 
 use crate::{
     ClearOutcome, ComputeShare, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind,
-    PciAddress, Profile, ProfileName, ResetOutcome, VfIndex, attribute, binding,
+    PciAddress, Profile, ProfileName, ResetOutcome, VfIndex, VfioNodes, attribute, binding,
 };
 use std::path::PathBuf;
 use vgpud_config::Shown;
@@ -140,6 +140,13 @@ impl Mechanism for Sriov {
         }
     }
 
+    fn leaving(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<VfioNodes, Error> {
+        match VirtualFunction::read(host, gpu, index_of(gpu, name)?)? {
+            Some(vf) => vf.leaving(host),
+            None => Ok(VfioNodes::default()),
+        }
+    }
+
     fn list(&self, host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
         let vfs = virtual_functions(host, gpu)?;
         vfs.into_iter().filter_map(|vf| vf.instance(host, gpu).transpose()).collect()
@@ -176,8 +183,12 @@ impl Mechanism for Sriov {
     fn retire(&self, host: &Host, gpu: PciAddress) -> Result<(), Error> {
         let pf = PhysicalFunction { host, gpu };
         let vfs = virtual_functions(host, gpu)?;
-        let on_driver = vfs.iter().filter(|vf| vf.driver.is_some());
-        let in_use: Vec<_> = on_driver.map(|vf| format!("VF {} ({})", vf.index.0, vf.address)).collect();
+        let mut in_use = Vec::new();
+        for vf in vfs {
+            if vf.driver.is_some() || !vf.leaving(host)?.is_empty() {
+                in_use.push(format!("VF {} ({})", vf.index.0, vf.address));
+            }
+        }
         if !in_use.is_empty() {
             return Err(Error::InUse { gpu, instances: in_use });
         }

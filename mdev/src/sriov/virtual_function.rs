@@ -1,7 +1,8 @@
 //! One virtual function as sysfs shows it.
 
 use crate::{
-    DriverName, Error, Host, Instance, InstanceName, PciAddress, ResetOutcome, VfIndex, attribute, device,
+    DriverName, Error, Host, Instance, InstanceName, PciAddress, ResetOutcome, VfIndex, VfioNodes, attribute,
+    device,
 };
 
 /// A VF that exists, whatever driver it is on.
@@ -60,6 +61,16 @@ impl VirtualFunction {
             iommu_group,
             nodes,
         }))
+    }
+
+    /// The node of a VF whose driver is gone from sysfs and not yet done with it: the kernel removes
+    /// the node of a group when its last device has left.
+    pub(super) fn leaving(&self, host: &Host) -> Result<VfioNodes, Error> {
+        if self.driver.is_some() {
+            return Ok(VfioNodes::default());
+        }
+        let group = device::iommu_group(host, &host.pci_device(self.address))?;
+        Ok(VfioNodes { group: group.and_then(|group| device::group_node(host, &group)), cdev: None })
     }
 
     /// FLR, by the kernel's `reset`. The kernel itself quiets the device first: it clears the command
