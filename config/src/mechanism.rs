@@ -9,6 +9,10 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum MechanismKind {
+    /// VFs of an Intel GPU, with the shares that its driver xe gives them.
+    IntelXe,
+    /// VFs of an AMD GPU that its host driver gim made when it was loaded.
+    AmdGim,
     /// Any PF whose driver implements `sriov_numvfs`.
     Sriov,
     /// Any parent of mediated devices.
@@ -24,10 +28,12 @@ pub struct MechanismNameError {
 
 impl MechanismKind {
     /// Every kind, in the order in which a GPU's mechanism is chosen.
-    pub const ALL: [Self; 2] = [Self::Sriov, Self::Mdev];
+    pub const ALL: [Self; 4] = [Self::IntelXe, Self::AmdGim, Self::Sriov, Self::Mdev];
 
     const fn name(self) -> &'static str {
         match self {
+            Self::IntelXe => "intel-xe",
+            Self::AmdGim => "amd-gim",
             Self::Sriov => "sriov",
             Self::Mdev => "mdev",
         }
@@ -79,7 +85,7 @@ mod tests {
         for bad in ["", "SRIOV", "mdev "] {
             assert_eq!(
                 bad.parse::<MechanismKind>().unwrap_err().to_string(),
-                format!("There is no mechanism {bad:?}; the mechanisms are sriov, mdev")
+                format!("There is no mechanism {bad:?}; the mechanisms are intel-xe, amd-gim, sriov, mdev")
             );
         }
     }
