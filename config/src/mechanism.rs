@@ -17,6 +17,8 @@ pub enum MechanismKind {
     Sriov,
     /// Any parent of mediated devices.
     Mdev,
+    /// A whole GPU as one slice.
+    Passthrough,
 }
 
 /// A text that names no mechanism.
@@ -28,7 +30,7 @@ pub struct MechanismNameError {
 
 impl MechanismKind {
     /// Every kind, in the order in which a GPU's mechanism is chosen.
-    pub const ALL: [Self; 4] = [Self::IntelXe, Self::AmdGim, Self::Sriov, Self::Mdev];
+    pub const ALL: [Self; 5] = [Self::IntelXe, Self::AmdGim, Self::Sriov, Self::Mdev, Self::Passthrough];
 
     const fn name(self) -> &'static str {
         match self {
@@ -36,6 +38,7 @@ impl MechanismKind {
             Self::AmdGim => "amd-gim",
             Self::Sriov => "sriov",
             Self::Mdev => "mdev",
+            Self::Passthrough => "passthrough",
         }
     }
 }
@@ -85,7 +88,9 @@ mod tests {
         for bad in ["", "SRIOV", "mdev "] {
             assert_eq!(
                 bad.parse::<MechanismKind>().unwrap_err().to_string(),
-                format!("There is no mechanism {bad:?}; the mechanisms are intel-xe, amd-gim, sriov, mdev")
+                format!(
+                    "There is no mechanism {bad:?}; the mechanisms are intel-xe, amd-gim, sriov, mdev, passthrough"
+                )
             );
         }
     }

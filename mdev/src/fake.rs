@@ -23,6 +23,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // Test equipment.
 
+mod config_space;
 mod driver;
 mod fault;
 mod gpu;
@@ -35,6 +36,7 @@ mod tests;
 mod tree;
 mod virtual_function;
 
+pub use config_space::function;
 pub use gpu::{FakeGpu, FakeMdevType, FakeXe};
 pub use kernel::FakeKernel;
 pub use skip::skip;

@@ -75,6 +75,10 @@ impl Host {
         self.path("sys/kernel/debug/dri")
     }
 
+    pub fn pci_drivers_probe(&self) -> PathBuf {
+        self.path("sys/bus/pci/drivers_probe")
+    }
+
     pub fn mdev_devices(&self) -> PathBuf {
         self.path("sys/bus/mdev/devices")
     }

@@ -2,8 +2,8 @@
 //! exists is read from the kernel, whichever [`Mechanism`](crate::Mechanism) or person made it.
 
 use crate::{
-    DriverName, Error, Host, IommuGroup, PciAddress, mediated_device::MediatedDevice, vendor_clear,
-    virtual_function::VirtualFunction,
+    DriverName, Error, Host, IommuGroup, PciAddress, device, mediated_device::MediatedDevice, passthrough,
+    reset, vendor_clear, virtual_function::VirtualFunction,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, str::FromStr};
@@ -36,15 +36,17 @@ impl FromStr for MdevUuid {
 pub enum InstanceName {
     Vf(VfIndex),
     Mdev(MdevUuid),
+    /// The GPU itself.
+    Whole,
 }
 
 impl InstanceName {
-    /// The name under which it is made anew: a new UUID, which nobody can mistake for the old device; a VF
-    /// stays the VF that it is.
+    /// The name under which it is made anew: a new UUID, which nobody can mistake for the old device; what is
+    /// there for good keeps its name.
     #[must_use]
     pub fn renewed(self) -> Self {
         match self {
-            Self::Vf(index) => Self::Vf(index),
+            Self::Vf(_) | Self::Whole => self,
             Self::Mdev(_) => Self::Mdev(MdevUuid(uuid::Uuid::new_v4())),
         }
     }
@@ -55,6 +57,7 @@ impl fmt::Display for InstanceName {
         match self {
             Self::Vf(VfIndex(index)) => write!(f, "VF {index}"),
             Self::Mdev(uuid) => write!(f, "mediated device {uuid}"),
+            Self::Whole => f.write_str("passthrough device"),
         }
     }
 }
@@ -123,7 +126,21 @@ pub fn find(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<I
             Some(mdev) => mdev.instance(host, gpu),
             None => Ok(None),
         },
+        InstanceName::Whole => whole(host, gpu),
     }
+}
+
+/// The GPU itself, where it is on VFIO.
+fn whole(host: &Host, gpu: PciAddress) -> Result<Option<Instance>, Error> {
+    let sysfs = host.pci_device(gpu);
+    let Some(profile) = passthrough::profile() else { return Ok(None) };
+    if !device::on_vfio(&sysfs)? {
+        return Ok(None);
+    }
+    let (driver, iommu_group) = (device::driver(&sysfs)?, device::iommu_group(host, &sysfs)?);
+    let nodes = device::vfio_nodes(host, &sysfs, iommu_group.as_ref())?;
+    let (name, address) = (InstanceName::Whole, Some(gpu));
+    Ok(Some(Instance { gpu, name, sysfs, address, profile, driver, iommu_group, nodes }))
 }
 
 /// All instances of the GPU, in order of name, whoever made them.
@@ -131,7 +148,7 @@ pub fn find(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<I
 /// # Errors
 /// Where sysfs cannot be read.
 pub fn list(host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
-    let mut instances = Vec::new();
+    let mut instances: Vec<Instance> = whole(host, gpu)?.into_iter().collect();
     for vf in VirtualFunction::all(host, gpu)? {
         instances.extend(vf.instance(host, gpu)?);
     }
@@ -150,7 +167,8 @@ impl Instance {
     /// Where the kernel says that the reset failed, or the device is silent after it.
     pub fn reset(&self, host: &Host) -> Result<ResetOutcome, Error> {
         match self.name {
-            InstanceName::Vf(index) => self.virtual_function(host, index)?.reset(host),
+            InstanceName::Vf(index) => reset::reset(host, self.virtual_function(host, index)?.address),
+            InstanceName::Whole => reset::reset(host, self.gpu),
             InstanceName::Mdev(_) => Ok(ResetOutcome::NotOffered),
         }
     }
@@ -163,7 +181,7 @@ impl Instance {
     pub fn clear_memory(&self, host: &Host) -> Result<ClearOutcome, Error> {
         match self.name {
             InstanceName::Vf(index) => vendor_clear::clear(host, self.virtual_function(host, index)?.address),
-            InstanceName::Mdev(_) => Ok(ClearOutcome::NotOffered),
+            InstanceName::Mdev(_) | InstanceName::Whole => Ok(ClearOutcome::NotOffered),
         }
     }
 
@@ -180,6 +198,6 @@ pub fn clear_attribute(host: &Host, gpu: PciAddress, name: InstanceName) -> Opti
         InstanceName::Vf(index) => {
             Some(vendor_clear::attribute_of(&host.pci_device(gpu).join(format!("virtfn{}", index.0))))
         }
-        InstanceName::Mdev(_) => None,
+        InstanceName::Mdev(_) | InstanceName::Whole => None,
     }
 }

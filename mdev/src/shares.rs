@@ -74,7 +74,7 @@ pub(crate) fn index_of(
 ) -> Result<VfIndex, Error> {
     match name {
         InstanceName::Vf(index) => Ok(index),
-        InstanceName::Mdev(_) => Err(Error::WrongName { mechanism, gpu, name }),
+        InstanceName::Mdev(_) | InstanceName::Whole => Err(Error::WrongName { mechanism, gpu, name }),
     }
 }
 

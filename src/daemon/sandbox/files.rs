@@ -129,6 +129,7 @@ pub fn daemon(places: &Places) -> Result<Vec<Rule>, SandboxError> {
         rule(host.pci_drivers(), Right::Set),
         // Shares of Intel's VFs before Linux 6.19; the rest of debugfs stays closed.
         rule(host.dri_debug(), Right::Set),
+        rule(host.pci_drivers_probe(), Right::Set),
         // This process and its libraries, and the host's user database (nsswitch.conf(5)).
         rule(real.path("/proc"), Right::Read),
         rule(real.path("/dev/null"), Right::Use),

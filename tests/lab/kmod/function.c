@@ -12,6 +12,7 @@
  */
 #include <linux/device.h>
 #include <linux/jiffies.h>
+#include <linux/module.h>
 #include <linux/sysfs.h>
 #include "simgpu.h"
 
@@ -26,6 +27,19 @@ struct pci_dev *simgpu_get_pci_dev(struct simgpu_func *fn)
 	return pci_get_domain_bus_and_slot(SIMGPU_DOMAIN, fn->gpu->busnr,
 					   fn->devfn);
 }
+EXPORT_SYMBOL_GPL(simgpu_get_pci_dev);
+
+/* The way back; NULL for a device that is none of ours. */
+struct simgpu_func *simgpu_func_of(struct pci_dev *pdev)
+{
+	struct simgpu *gpu = simgpu_of(pdev);
+
+	for (unsigned int i = 0; gpu && i < gpu->nr_functions; i++)
+		if (gpu->functions[i].devfn == pdev->devfn)
+			return &gpu->functions[i];
+	return NULL;
+}
+EXPORT_SYMBOL_GPL(simgpu_func_of);
 
 /* What a hotplug port does: stops the kernel from waiting for the function. */
 static void set_channel(struct simgpu_func *fn, pci_channel_state_t state)
@@ -55,6 +69,10 @@ void simgpu_func_flr(struct simgpu_func *fn)
 	struct simgpu *gpu = fn->gpu;
 	enum simgpu_flr how = READ_ONCE(gpu->knobs.flr);
 
+	if (!simgpu_guard_admits(fn)) {
+		atomic_inc(&gpu->counters.flr_refused);
+		return;
+	}
 	atomic_inc(&gpu->counters.flr);
 	simgpu_config_power_on(fn);
 	if (fn->index == 0)

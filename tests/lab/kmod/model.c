@@ -18,28 +18,50 @@
 #define S7150							\
 	.vendor = PCI_VENDOR_ID_ATI, .device = SIMGPU_S7150_ID,	\
 	.subvendor = PCI_VENDOR_ID_ATI, .subdevice = SIMGPU_S7150_ID, \
-	.class = CLASS_DISPLAY,					\
+	.driver = SIMGPU_DRIVER_SRIOV, .class = CLASS_DISPLAY,	\
 	.total_vfs = 16, .vf_device = SIMGPU_S7150_VF_ID,	\
 	.vf_offset = PCI_DEVFN(2, 0), .vf_stride = 1,		\
 	.clrvffb = true
 
+#define MI300X							\
+	.vendor = PCI_VENDOR_ID_ATI, .device = 0x74a1,		\
+	.subvendor = PCI_VENDOR_ID_ATI, .subdevice = 0x74a1,	\
+	.class = CLASS_ACCEL, .vram_size = SZ_128M,		\
+	.total_vfs = 8, .vf_device = 0x74b5,			\
+	.vf_offset = PCI_DEVFN(2, 0), .vf_stride = PCI_DEVFN(1, 0)
+
+#define FLEX170							\
+	.vendor = PCI_VENDOR_ID_INTEL, .device = 0x56c0,	\
+	.subvendor = PCI_VENDOR_ID_INTEL, .subdevice = 0x56c0,	\
+	.class = CLASS_DISPLAY, .vram_size = SZ_128M,		\
+	.total_vfs = 31, .vf_device = 0x56c0,			\
+	.vf_offset = 1, .vf_stride = 1
+
 static const struct simgpu_model models[] = {
 	{
 		/* AMD Instinct MI300X; VFs of real ones start at 02.0 */
-		.name = "mi300x",
-		.vendor = PCI_VENDOR_ID_ATI, .device = 0x74a1,
-		.subvendor = PCI_VENDOR_ID_ATI, .subdevice = 0x74a1,
-		.class = CLASS_ACCEL, .vram_size = SZ_128M,
-		.total_vfs = 8, .vf_device = 0x74b5,
-		.vf_offset = PCI_DEVFN(2, 0), .vf_stride = PCI_DEVFN(1, 0),
+		.name = "mi300x", .driver = SIMGPU_DRIVER_SRIOV,
+		MI300X,
+	}, {
+		/* The same as AMD's own PF driver has it */
+		.name = "mi300x-gim", .driver = SIMGPU_DRIVER_GIM,
+		MI300X, .flr = SIMGPU_FLR_LEAVE,
 	}, {
 		/* Intel Data Center GPU Flex 170; PF and VF share one id */
-		.name = "flex170",
-		.vendor = PCI_VENDOR_ID_INTEL, .device = 0x56c0,
-		.subvendor = PCI_VENDOR_ID_INTEL, .subdevice = 0x56c0,
-		.class = CLASS_DISPLAY, .vram_size = SZ_128M,
-		.total_vfs = 31, .vf_device = 0x56c0,
-		.vf_offset = 1, .vf_stride = 1,
+		.name = "flex170", .driver = SIMGPU_DRIVER_SRIOV,
+		FLEX170,
+	}, {
+		/* The same as the kernel's own driver has it */
+		.name = "flex170-xe", .driver = SIMGPU_DRIVER_XE,
+		FLEX170, .flr = SIMGPU_FLR_LATE,
+	}, {
+		/* Intel Arc Pro B60; its number of VFs is an assumption */
+		.name = "b60", .driver = SIMGPU_DRIVER_XE,
+		.vendor = PCI_VENDOR_ID_INTEL, .device = 0xe211,
+		.subvendor = PCI_VENDOR_ID_INTEL, .subdevice = 0xe211,
+		.class = CLASS_VGA, .vram_size = SZ_128M,
+		.total_vfs = 24, .vf_device = 0xe211,
+		.vf_offset = 1, .vf_stride = 1, .flr = SIMGPU_FLR_LATE,
 	}, {
 		/* AMD FirePro S7150, whose driver clears a VF when asked to */
 		.name = "s7150",
@@ -50,7 +72,7 @@ static const struct simgpu_model models[] = {
 		S7150, .vram_size = SZ_8M,
 	}, {
 		/* no vendor's: the plain SR-IOV GPU */
-		.name = "sim",
+		.name = "sim", .driver = SIMGPU_DRIVER_SRIOV,
 		.vendor = SIMGPU_VENDOR_ID, .device = SIMGPU_SIM_ID,
 		.subvendor = SIMGPU_VENDOR_ID, .subdevice = SIMGPU_SIM_ID,
 		.class = CLASS_3D, .vram_size = SZ_128M,
@@ -58,13 +80,13 @@ static const struct simgpu_model models[] = {
 		.vf_offset = PCI_DEVFN(1, 0), .vf_stride = PCI_DEVFN(1, 0),
 	}, {
 		/* no vendor's: mediated devices, see mdev_parent.c */
-		.name = "simmdev",
+		.name = "simmdev", .driver = SIMGPU_DRIVER_MDEV,
 		.vendor = SIMGPU_VENDOR_ID, .device = SIMGPU_SIMMDEV_ID,
 		.subvendor = SIMGPU_VENDOR_ID, .subdevice = SIMGPU_SIMMDEV_ID,
 		.class = CLASS_VGA, .vram_size = SZ_256M,
 	}, {
 		/* GeForce RTX 5070: says one VF, and no driver enables it */
-		.name = "rtx5070",
+		.name = "rtx5070", .driver = SIMGPU_DRIVER_DISPLAY,
 		.vendor = PCI_VENDOR_ID_NVIDIA, .device = 0x2f04,
 		.subvendor = PCI_VENDOR_ID_NVIDIA, .subdevice = 0x2f04,
 		.class = CLASS_VGA, .vram_size = SZ_32M,
@@ -72,7 +94,7 @@ static const struct simgpu_model models[] = {
 		.vf_offset = PCI_DEVFN(1, 0), .vf_stride = PCI_DEVFN(1, 0),
 	}, {
 		/* Intel Arc B580: no SR-IOV capability at all */
-		.name = "b580",
+		.name = "b580", .driver = SIMGPU_DRIVER_DISPLAY,
 		.vendor = PCI_VENDOR_ID_INTEL, .device = 0xe20b,
 		.subvendor = PCI_VENDOR_ID_INTEL, .subdevice = 0xe20b,
 		.class = CLASS_VGA, .vram_size = SZ_32M,
@@ -85,6 +107,13 @@ const struct simgpu_model *simgpu_model_find(const char *name)
 		if (!strcmp(models[i].name, name))
 			return &models[i];
 	return NULL;
+}
+
+/* The model after this one in the table; the first after NULL. */
+const struct simgpu_model *simgpu_model_next(const struct simgpu_model *model)
+{
+	model = model ? model + 1 : models;
+	return model < models + ARRAY_SIZE(models) ? model : NULL;
 }
 
 /* All VFs have the same BAR size, and a BAR's size is a power of two. */

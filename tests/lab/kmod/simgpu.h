@@ -39,9 +39,31 @@
 #define SIMGPU_S7150_ID		0x6929
 #define SIMGPU_S7150_VF_ID	0x692f
 
+/* How a function level reset ends; the words of the "flr" knob. */
+enum simgpu_flr {
+	SIMGPU_FLR_CLEAR,	/* VRAM reads zero afterwards */
+	SIMGPU_FLR_LEAVE,	/* VRAM keeps what the last user wrote */
+	SIMGPU_FLR_TABLE,	/* zero, but for a table of the firmware */
+	SIMGPU_FLR_LATE,	/* zero a while after the function answers */
+	SIMGPU_FLR_FAIL,	/* function stays away until the kernel gives up */
+	SIMGPU_FLR_FAIL_FAST,	/* the same, and the kernel is told at once */
+};
+
+/* Which PF driver takes a GPU. Several models may have one card's identity. */
+enum simgpu_driver {
+	SIMGPU_DRIVER_SRIOV,	/* the plain PF driver, driver.c */
+	SIMGPU_DRIVER_DISPLAY,	/* one that knows no SR-IOV, driver.c */
+	SIMGPU_DRIVER_MDEV,	/* simgpu_mdev.ko */
+	SIMGPU_DRIVER_GIM,	/* gim.ko */
+	SIMGPU_DRIVER_XE,	/* simgpu_xe.ko */
+	SIMGPU_DRIVER_NVIDIA,	/* nvidia.ko */
+};
+
 /**
  * struct simgpu_model - a kind of GPU, one row of the table
  * @name:	word for the gpus= parameter
+ * @driver:	which PF driver takes it
+ * @flr:	what the "flr" knob says at first
  * @vendor:	vendor id of the PF, and so of its VFs
  * @device:	device id of the PF
  * @subvendor:	subsystem vendor id
@@ -56,6 +78,8 @@
  */
 struct simgpu_model {
 	const char *name;
+	enum simgpu_driver driver;
+	enum simgpu_flr flr;
 	u16 vendor;
 	u16 device;
 	u16 subvendor;
@@ -70,18 +94,9 @@ struct simgpu_model {
 };
 
 const struct simgpu_model *simgpu_model_find(const char *name);
+const struct simgpu_model *simgpu_model_next(const struct simgpu_model *model);
 u64 simgpu_model_vf_size(const struct simgpu_model *model);
 u64 simgpu_model_span(const struct simgpu_model *model);
-
-/* How a function level reset ends; the words of the "flr" knob. */
-enum simgpu_flr {
-	SIMGPU_FLR_CLEAR,	/* VRAM reads zero afterwards */
-	SIMGPU_FLR_LEAVE,	/* VRAM keeps what the last user wrote */
-	SIMGPU_FLR_TABLE,	/* zero, but for a table of the firmware */
-	SIMGPU_FLR_LATE,	/* zero a while after the function answers */
-	SIMGPU_FLR_FAIL,	/* function stays away until the kernel gives up */
-	SIMGPU_FLR_FAIL_FAST,	/* the same, and the kernel is told at once */
-};
 
 /* What the vendor's clear of a VF does; the words of the "clrvffb" knob. */
 enum simgpu_clrvffb {
@@ -101,12 +116,38 @@ enum simgpu_state {
 
 struct simgpu;
 
+/* As many FLRs as a guard can be told to admit. */
+#define SIMGPU_GUARD_MOST	5U
+
+enum simgpu_guard_level {
+	SIMGPU_GUARD_NORMAL,
+	SIMGPU_GUARD_FULL,		/* the next FLR is refused */
+	SIMGPU_GUARD_OVERFLOW,		/* one was refused */
+};
+
+/* The FLRs that flr_guard.c admitted. Guarded by simgpu.lock. */
+struct simgpu_guard {
+	bool on;
+	enum simgpu_guard_level level;
+	unsigned int threshold;
+	unsigned int total;
+	unsigned int recent;
+	u64 times[SIMGPU_GUARD_MOST];	/* of the recent ones, the oldest first */
+};
+
+struct simgpu_guard_state {
+	enum simgpu_guard_level level;
+	unsigned int recent;
+	unsigned int total;
+};
+
 /* One PCI function: the PF is functions[0], VF n is functions[n + 1]. */
 struct simgpu_func {
 	struct simgpu *gpu;
 	unsigned int index;
 	unsigned int devfn;
 	enum simgpu_state state;
+	struct simgpu_guard guard;
 	enum simgpu_flr flr;		/* what reset_work is to do to VRAM */
 	const char *clear_answer;	/* what its clrvffb reads */
 	int clear_answer_len;
@@ -136,6 +177,7 @@ struct simgpu_knobs {
 struct simgpu_counters {
 	atomic_t flr;
 	atomic_t flr_failed;
+	atomic_t flr_refused;
 	atomic_t create;
 	atomic_t create_failed;
 };
@@ -144,6 +186,7 @@ struct simgpu {
 	const struct simgpu_model *model;
 	struct list_head node;
 	int busnr;
+	unsigned int nth;		/* of those that its driver takes */
 	struct pci_bus *bus;
 	struct pci_sysdata sysdata;
 	struct resource vram_res;
@@ -183,18 +226,21 @@ void simgpu_config_power_on(struct simgpu_func *fn);
 extern struct workqueue_struct *simgpu_wq;
 void simgpu_func_init(struct simgpu *gpu, unsigned int index);
 void simgpu_func_flr(struct simgpu_func *fn);
-struct pci_dev *simgpu_get_pci_dev(struct simgpu_func *fn);
 void simgpu_enable_vfs(struct simgpu *gpu, unsigned int nr);
 void simgpu_revive(struct simgpu *gpu);
 int simgpu_unplug(struct simgpu *gpu, unsigned int index);
 int simgpu_replug(struct simgpu *gpu);
 
+/* flr_guard.c */
+bool simgpu_guard_admits(struct simgpu_func *fn);
+
 /* main.c */
 void simgpu_bus_scan(struct simgpu *gpu);
 
 /* driver.c */
-int simgpu_driver_register(void);
-void simgpu_driver_unregister(void);
+int simgpu_drivers_register(void);
+void simgpu_drivers_unregister(void);
+const char *simgpu_driver_module(enum simgpu_driver which);
 
 /* clrvffb.c */
 int simgpu_clrvffb_add(struct simgpu *gpu, unsigned int nr);
@@ -205,8 +251,28 @@ void simgpu_knobs_exit(void);
 void simgpu_knobs_add(struct simgpu *gpu);
 void simgpu_knobs_remove(struct simgpu *gpu);
 
-/* vram.c, and what simgpu_mdev needs of the rest */
+/*
+ * For PF drivers, which may be modules of their own: all of the following is
+ * exported. A driver is registered without an id table: it gets the ids of the
+ * models that name it, and its probe calls simgpu_pf_probe() first.
+ */
+#define simgpu_register_driver(driver, which) \
+	__simgpu_register_driver(driver, which, THIS_MODULE, KBUILD_MODNAME)
+int __simgpu_register_driver(struct pci_driver *driver,
+			     enum simgpu_driver which, struct module *owner,
+			     const char *mod_name);
 struct simgpu *simgpu_of(struct pci_dev *pdev);
+struct simgpu_func *simgpu_func_of(struct pci_dev *pdev);
+int simgpu_pf_probe(struct pci_dev *pdev, enum simgpu_driver which);
+void simgpu_pf_remove(struct pci_dev *pdev);
+int simgpu_enable_sriov(struct pci_dev *pdev, int nr);
+void simgpu_disable_sriov(struct pci_dev *pdev);
+
+struct pci_dev *simgpu_get_pci_dev(struct simgpu_func *fn);
+void simgpu_guard_set(struct simgpu_func *fn, bool on, unsigned int threshold);
+struct simgpu_guard_state simgpu_guard_read(struct simgpu_func *fn);
+
+/* vram.c, faults.c */
 u64 simgpu_vram_size(struct simgpu *gpu);
 phys_addr_t simgpu_vram_phys(struct simgpu *gpu, u64 offset);
 void simgpu_regs_reset(struct simgpu_func *fn);

@@ -1,0 +1,16 @@
+//! NVIDIA's names and shapes: vGPU types, the list of those that can be created, MIG profiles, and where
+//! instances of MIG fit. Pure: nothing here reads a device.
+//!
+//! Type numbers differ between cards and drivers, and the gigabytes in a name between steppings of a
+//! card: a type is known by its name, and a type and a MIG profile belong together by [`MigClass`].
+
+mod creatable;
+mod geometry;
+mod mig_profile;
+mod vgpu_type;
+
+pub use creatable::{CreatableError, CreatableType, VgpuTypeId, creatable_types};
+pub use geometry::{Blocked, GpuInstance, Layout, LayoutError, Placeable};
+pub use mig_profile::{MigProfile, MigProfileError, MigSize};
+pub use vgpu_type::{MigPart, VgpuType, VgpuTypeError};
+pub use vgpud_config::catalogue::{Geometry, GeometryProfile, MigAttribute, MigClass, VgpuSeries};
