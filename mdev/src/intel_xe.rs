@@ -22,6 +22,7 @@ mod provisioning;
 #[cfg(test)]
 mod tests;
 
+pub use admin::debug_folders;
 pub(crate) use provisioning::read as provisioning;
 pub use provisioning::{XeInterface, XeProvisioning};
 

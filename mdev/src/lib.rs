@@ -49,6 +49,6 @@ pub use error::{Error, NotAGpu};
 pub use gpu::{DriverName, Gpu, IommuGroup, MdevType, SriovCapability};
 pub use host::Host;
 pub use instance::{ClearOutcome, Instance, InstanceName, MdevUuid, ResetOutcome, VfIndex, VfioNodes};
-pub use intel_xe::{XeInterface, XeProvisioning};
+pub use intel_xe::{XeInterface, XeProvisioning, debug_folders as xe_debug_folders};
 pub use mechanism::{Division, Mechanism, Profile, Taken, mechanism, mechanisms, uncuttable};
 pub use vgpud_config::{ComputeShare, MechanismKind, Memory, Owner, PciAddress, PciId, ProfileName};

@@ -47,7 +47,7 @@ fn files(
         XeInterface::Debugfs => {
             // Its name before VRAM was called so.
             let name = if name == VRAM { "lmem_quota" } else { name };
-            let folder = host.dri_debug().join(gpu.to_string());
+            let folder = debug_folder(host, gpu);
             let gts = attribute::names(&folder)?.into_iter().filter(|name| name.starts_with("gt"));
             gts.map(|gt| folder.join(gt).join(function.to_string()).join(name)).collect()
         }
@@ -55,14 +55,31 @@ fn files(
     Ok(files.into_iter().filter(|file| attribute::exists(file)).collect())
 }
 
+fn debug_folder(host: &Host, gpu: PciAddress) -> PathBuf {
+    host.dri_debug().join(gpu.to_string())
+}
+
+fn by_debugfs(host: &Host, gpu: PciAddress) -> bool {
+    attribute::exists(&debug_folder(host, gpu).join("gt0/pf").join(QUANTUM))
+}
+
 /// Where the shares of this GPU are, if anywhere.
 pub(super) fn interface(host: &Host, gpu: PciAddress) -> Option<XeInterface> {
-    let debugfs = host.dri_debug().join(gpu.to_string()).join("gt0/pf").join(QUANTUM);
     if attribute::exists(&host.pci_device(gpu).join("sriov_admin/pf/profile")) {
         Some(XeInterface::SriovAdmin)
     } else {
-        attribute::exists(&debugfs).then_some(XeInterface::Debugfs)
+        by_debugfs(host, gpu).then_some(XeInterface::Debugfs)
     }
+}
+
+/// The folders of debugfs in which shares are set, on this host as it is now: none since Linux 6.19.
+#[must_use]
+pub fn debug_folders(host: &Host) -> Vec<PathBuf> {
+    // debugfs is a help: where it cannot be read, there is none.
+    let names = attribute::names(&host.dri_debug()).unwrap_or_default();
+    let gpus = names.iter().filter_map(|name| name.parse::<PciAddress>().ok());
+    let set_there = gpus.filter(|gpu| interface(host, *gpu) == Some(XeInterface::Debugfs));
+    set_there.map(|gpu| debug_folder(host, gpu)).collect()
 }
 
 /// Whether a VF's VRAM can be set, since Linux 7.0.
@@ -203,7 +220,7 @@ impl<'a> Admin<'a> {
     /// Lets xe share out by itself again. Only debugfs takes that from it (`xe_sriov_pf_provision_set_mode`),
     /// and kernels that do have an attribute to give it back.
     pub(super) fn restore_sharing(&self) -> Result<(), Error> {
-        let file = self.host.dri_debug().join(self.gpu.to_string()).join("sriov/restore_auto_provisioning");
+        let file = debug_folder(self.host, self.gpu).join("sriov/restore_auto_provisioning");
         if self.interface == XeInterface::Debugfs && attribute::exists(&file) {
             return self.host.write_attr(&file, "1");
         }

@@ -119,6 +119,14 @@ fn before_sriov_admin_times_are_set_when_the_vfs_exist_and_sharing_is_given_back
 }
 
 #[test]
+fn debugfs_is_written_only_where_nothing_else_has_the_shares() {
+    let (_fake, host) = machine(OLD);
+    assert_eq!(debug_folders(&host), [host.dri_debug().join(GPU)]);
+    let (_fake, host) = machine(XE);
+    assert_eq!(debug_folders(&host), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
 fn an_integrated_gpu_has_times_alone() {
     let (_fake, host) = machine(FakeXe { vram: 0, vram_shown: false, ..XE });
     create(&host, "vf-7", 6).unwrap();

@@ -127,8 +127,6 @@ pub fn daemon(places: &Places) -> Result<Vec<Rule>, SandboxError> {
         rule(&places.cdi, Right::Keep),
         rule(&places.socket, Right::Serve),
         rule(host.pci_drivers(), Right::Set),
-        // Shares of Intel's VFs before Linux 6.19; the rest of debugfs stays closed.
-        rule(host.dri_debug(), Right::Set),
         rule(host.pci_drivers_probe(), Right::Set),
         // This process and its libraries, and the host's user database (nsswitch.conf(5)).
         rule(real.path("/proc"), Right::Read),
@@ -142,6 +140,8 @@ pub fn daemon(places: &Places) -> Result<Vec<Rule>, SandboxError> {
     let libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
     rules.extend(libraries.map(|folder| rule(real.path(folder), Right::Read)));
     rules.extend(pci_roots(host)?.into_iter().map(|root| rule(root, Right::Set)));
+    // Shares of Intel's VFs before Linux 6.19; the rest of debugfs stays closed.
+    rules.extend(vgpud_mdev::xe_debug_folders(host).into_iter().map(|folder| rule(folder, Right::Set)));
     rules.extend(devices(host));
     rules.extend(own_program(&real)?);
     Ok(rules)
@@ -249,7 +249,12 @@ mod tests {
             let of = rules.iter().filter(|rule| rule.right == right);
             of.map(|rule| rule.path.clone()).collect::<Vec<_>>()
         };
-        let sysfs = ["sys/bus/pci/drivers", "sys/devices/pci0000:00", "sys/devices/platform"];
+        let sysfs = [
+            "sys/bus/pci/drivers",
+            "sys/bus/pci/drivers_probe",
+            "sys/devices/pci0000:00",
+            "sys/devices/platform",
+        ];
         assert_eq!(with(Right::Set), sysfs.map(|path| root.path().join(path)));
         assert_eq!(with(Right::Keep), ["var/lib/vgpud", "run/cdi"].map(|path| root.path().join(path)));
         let run = with(Right::Run);

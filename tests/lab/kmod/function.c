@@ -206,6 +206,17 @@ static void remove_vf(struct simgpu_func *fn)
 	pci_dev_put(pf);
 }
 
+/*
+ * A PF must not go before its VFs (sriov_release() in drivers/pci/iov.c), and
+ * not every driver takes them away. Waits for their VFIO users.
+ */
+void simgpu_release_driver(struct pci_dev *pdev)
+{
+	device_release_driver(&pdev->dev);
+	if (pci_num_vf(pdev))
+		simgpu_disable_sriov(pdev);
+}
+
 static void unplug_work(struct work_struct *work)
 {
 	struct simgpu_func *fn = container_of(work, struct simgpu_func,
@@ -221,7 +232,7 @@ static void unplug_work(struct work_struct *work)
 	 * here until its user lets go of the device, and a write to
 	 * sriov_numvfs takes that lock inside the PF's device lock.
 	 */
-	device_release_driver(&pdev->dev);
+	simgpu_release_driver(pdev);
 	pci_dev_put(pdev);
 
 	pci_lock_rescan_remove();

@@ -196,11 +196,18 @@ err_vram:
 /* Waits for VFIO users of the GPU's functions. */
 static void remove_gpu(struct simgpu *gpu)
 {
+	struct pci_dev *pf;
+
 	list_del(&gpu->node);
 	simgpu_knobs_remove(gpu);
 	for (unsigned int i = 0; i < gpu->nr_functions; i++)
 		cancel_work_sync(&gpu->functions[i].unplug_work);
 
+	pf = simgpu_get_pci_dev(&gpu->functions[0]);
+	if (pf) {
+		simgpu_release_driver(pf);
+		pci_dev_put(pf);
+	}
 	pci_lock_rescan_remove();
 	pci_stop_root_bus(gpu->bus);
 	pci_remove_root_bus(gpu->bus);

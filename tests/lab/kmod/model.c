@@ -93,6 +93,22 @@ static const struct simgpu_model models[] = {
 		.total_vfs = 1, .vf_device = 0x2f04,
 		.vf_offset = PCI_DEVFN(1, 0), .vf_stride = PCI_DEVFN(1, 0),
 	}, {
+		/* NVIDIA L40S; where VFs lie is the L20's, of the same chip */
+		.name = "l40s", .driver = SIMGPU_DRIVER_NVIDIA,
+		.vendor = PCI_VENDOR_ID_NVIDIA, .device = 0x26b9,
+		.subvendor = PCI_VENDOR_ID_NVIDIA, .subdevice = 0x26b9,
+		.class = CLASS_3D, .vram_size = SZ_64M,
+		.total_vfs = 32, .vf_device = 0x26b9,
+		.vf_offset = 4, .vf_stride = 1,
+	}, {
+		/* NVIDIA A100 PCIe 80GB: with MIG; all about its VFs is assumed */
+		.name = "a100", .driver = SIMGPU_DRIVER_NVIDIA,
+		.vendor = PCI_VENDOR_ID_NVIDIA, .device = 0x20b5,
+		.subvendor = PCI_VENDOR_ID_NVIDIA, .subdevice = 0x20b5,
+		.class = CLASS_3D, .vram_size = SZ_128M,
+		.total_vfs = 20, .vf_device = 0x20b5,
+		.vf_offset = 4, .vf_stride = 1,
+	}, {
 		/* Intel Arc B580: no SR-IOV capability at all */
 		.name = "b580", .driver = SIMGPU_DRIVER_DISPLAY,
 		.vendor = PCI_VENDOR_ID_INTEL, .device = 0xe20b,

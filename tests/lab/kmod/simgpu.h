@@ -228,6 +228,7 @@ void simgpu_func_init(struct simgpu *gpu, unsigned int index);
 void simgpu_func_flr(struct simgpu_func *fn);
 void simgpu_enable_vfs(struct simgpu *gpu, unsigned int nr);
 void simgpu_revive(struct simgpu *gpu);
+void simgpu_release_driver(struct pci_dev *pdev);
 int simgpu_unplug(struct simgpu *gpu, unsigned int index);
 int simgpu_replug(struct simgpu *gpu);
 
