@@ -348,7 +348,7 @@ fn device(error: &mdev::Error) -> (Code, &'static str) {
         E::Full { .. } => (Code::ResourceExhausted, "NO_CAPACITY"),
         E::NoSuchInstance { .. } => (Code::FailedPrecondition, "INSTANCE_MISSING"),
         E::ReadBack { .. } => (Code::Internal, "READ_BACK"),
-        E::OtherVfCount { .. } => (Code::FailedPrecondition, "OTHER_VF_COUNT"),
+        E::OtherVfCount { .. } | E::FixedVfCount { .. } => (Code::FailedPrecondition, "OTHER_VF_COUNT"),
         E::TooManyVfs { .. } => (Code::OutOfRange, "TOO_MANY"),
         E::FewerVfs { .. } => (Code::ResourceExhausted, "FEWER_VFS"),
         E::InUse { .. } => (Code::FailedPrecondition, "IN_USE"),

@@ -9,6 +9,10 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum MechanismKind {
+    /// VFs of an Intel GPU, with the shares that its driver xe gives them.
+    IntelXe,
+    /// VFs of an AMD GPU that its host driver gim made when it was loaded.
+    AmdGim,
     /// Any PF whose driver implements `sriov_numvfs`.
     Sriov,
     /// Any parent of mediated devices.
@@ -26,10 +30,12 @@ pub struct MechanismNameError {
 
 impl MechanismKind {
     /// Every kind, in the order in which a GPU's mechanism is chosen.
-    pub const ALL: [Self; 3] = [Self::Sriov, Self::Mdev, Self::Passthrough];
+    pub const ALL: [Self; 5] = [Self::IntelXe, Self::AmdGim, Self::Sriov, Self::Mdev, Self::Passthrough];
 
     const fn name(self) -> &'static str {
         match self {
+            Self::IntelXe => "intel-xe",
+            Self::AmdGim => "amd-gim",
             Self::Sriov => "sriov",
             Self::Mdev => "mdev",
             Self::Passthrough => "passthrough",
@@ -82,7 +88,9 @@ mod tests {
         for bad in ["", "SRIOV", "mdev "] {
             assert_eq!(
                 bad.parse::<MechanismKind>().unwrap_err().to_string(),
-                format!("There is no mechanism {bad:?}; the mechanisms are sriov, mdev, passthrough")
+                format!(
+                    "There is no mechanism {bad:?}; the mechanisms are intel-xe, amd-gim, sriov, mdev, passthrough"
+                )
             );
         }
     }

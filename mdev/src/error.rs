@@ -27,6 +27,12 @@ pub enum Error {
          for the number cannot change while one VF exists"
     )]
     OtherVfCount { gpu: PciAddress, enabled: u16, wanted: u16 },
+    #[error(
+        "GPU {gpu} has the {enabled} VFs that its driver made when it was loaded, and {wanted} are needed: \
+         `vgpuctl profiles {gpu}` lists what it offers, and another number takes loading gim again with another \
+         vf_num, when no VM uses a GPU of this host"
+    )]
+    FixedVfCount { gpu: PciAddress, enabled: u16, wanted: u16 },
     #[error("GPU {gpu} can have {total} VFs and not {wanted}; `vgpuctl profiles {gpu}` lists what it offers")]
     TooManyVfs { gpu: PciAddress, total: u16, wanted: u16 },
     #[error("GPU {gpu} enabled {enabled} of the {wanted} VFs asked for; the kernel log says why (`dmesg`)")]

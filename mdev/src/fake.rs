@@ -8,6 +8,8 @@
 //! | `sriov_numvfs`, `sriov_drivers_autoprobe` | drivers/pci/iov.c: ERANGE, EBUSY, ENOENT, fewer VFs than asked |
 //! | `driver_override`, `bind`, `unbind`, `drivers_probe` | drivers/base/bus.c, drivers/pci/pci-driver.c |
 //! | `create`, `remove`, `available_instances` | drivers/vfio/mdev |
+//! | `sriov_admin`, its debugfs forerunner | drivers/gpu/drm/xe: VFs from 1, rounding, fair shares, EOPNOTSUPP |
+//! | files of gim | amd/MxGPU-Virtualization: VFs from the start, ENOENT on `sriov_numvfs` |
 //! | `reset` | drivers/pci/pci.c, as far as "a method exists" |
 //! | `/dev/vfio` nodes, `vfio-dev`, IOMMU groups | drivers/vfio, as far as they exist or not |
 //!
@@ -27,6 +29,7 @@ mod fault;
 mod gpu;
 mod kernel;
 mod mediated;
+mod personality;
 mod skip;
 #[cfg(test)]
 mod tests;
@@ -34,7 +37,7 @@ mod tree;
 mod virtual_function;
 
 pub use config_space::function;
-pub use gpu::{FakeGpu, FakeMdevType};
+pub use gpu::{FakeGpu, FakeMdevType, FakeXe};
 pub use kernel::FakeKernel;
 pub use skip::skip;
 

@@ -1,6 +1,6 @@
 //! What the kernel says of one physical GPU.
 
-use crate::{Memory, PciAddress, PciId, ProfileName};
+use crate::{AmdPartitioning, Memory, PciAddress, PciId, ProfileName, XeProvisioning};
 use serde::Serialize;
 use std::fmt;
 
@@ -69,6 +69,10 @@ pub struct Gpu {
     pub reset_methods: Vec<String>,
     pub sriov: Option<SriovCapability>,
     pub mdev_types: Vec<MdevType>,
+    /// None where its driver is not Intel's xe, or shows no shares of VFs.
+    pub xe: Option<XeProvisioning>,
+    /// None where its driver shows no partitions: only AMD's gim does.
+    pub partitioning: Option<AmdPartitioning>,
 }
 
 impl Gpu {
@@ -88,6 +92,23 @@ impl Gpu {
             reset_methods: Vec::new(),
             sriov: None,
             mdev_types: Vec::new(),
+            xe: None,
+            partitioning: None,
         }
+    }
+
+    /// Why its SR-IOV capability gives no VFs to share, as the end of a sentence; none where it does.
+    pub(crate) fn without_vfs(&self) -> Option<String> {
+        let why = match self.sriov.as_ref().map(|sriov| sriov.total) {
+            None => "it has no SR-IOV capability",
+            Some(0) => "its SR-IOV capability allows no VFs, which the GPU's driver or firmware decides",
+            Some(1) => "its SR-IOV capability allows one VF, which is no share",
+            Some(_) => return None,
+        };
+        Some(why.to_owned())
+    }
+
+    pub(crate) fn is_on(&self, driver: &str) -> bool {
+        self.driver.as_ref().is_some_and(|on| on.0 == driver)
     }
 }

@@ -70,6 +70,11 @@ impl Host {
         self.path("sys/bus/pci/drivers")
     }
 
+    /// `/sys/kernel/debug/dri`: what graphics drivers show for debugging, where debugfs is mounted.
+    pub fn dri_debug(&self) -> PathBuf {
+        self.path("sys/kernel/debug/dri")
+    }
+
     pub fn pci_drivers_probe(&self) -> PathBuf {
         self.path("sys/bus/pci/drivers_probe")
     }

@@ -6,7 +6,9 @@ mod tests;
 
 use crate::error::NotAGpu;
 use crate::pci_ids::PciIds;
-use crate::{Error, Gpu, Host, PciAddress, PciId, SriovCapability, attribute, device, mdev_bus};
+use crate::{
+    Error, Gpu, Host, PciAddress, PciId, SriovCapability, amd_gim, attribute, device, intel_xe, mdev_bus,
+};
 use vgpud_config::GpuSelection;
 
 /// Base classes of PCI functions that count as GPUs (PCI Code and ID Assignment specification).
@@ -101,15 +103,21 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
     let methods = attribute::read(&folder.join("reset_method"))?.unwrap_or_default();
     // The kernel writes -1 where the machine has no NUMA information.
     let node = attribute::parse::<i64>(&folder.join("numa_node"), "the number of a NUMA node")?;
+    let driver = device::driver(&folder)?;
+    let sriov = sriov(host, address)?;
+    let is_on = |name: &str| driver.as_ref().is_some_and(|driver| driver.0 == name);
+    let enabled = sriov.as_ref().map_or(0, |sriov| sriov.enabled);
     Ok(Gpu {
+        xe: if is_on(intel_xe::DRIVER) { intel_xe::provisioning(host, address, enabled)? } else { None },
+        partitioning: if is_on(amd_gim::DRIVER) { amd_gim::partitioning(host, address)? } else { None },
         subsystem: self::id(host, address, "subsystem_vendor", "subsystem_device")?,
         vendor_name: names.vendor(id),
         device_name: names.device(id),
         numa_node: node.and_then(|node| u32::try_from(node).ok()),
-        driver: device::driver(&folder)?,
+        driver,
         iommu_group: device::iommu_group(host, &folder)?,
         reset_methods: methods.split_whitespace().map(str::to_owned).collect(),
-        sriov: sriov(host, address)?,
+        sriov,
         mdev_types: mdev_bus::types(host, address)?,
         ..Gpu::new(address, id, class)
     })

@@ -1,7 +1,10 @@
 //! The trait that every way of cutting a GPU implements.
 
 use crate::{ComputeShare, Error, Gpu, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
-use crate::{MechanismKind, mdev_bus::MdevBus, passthrough::Passthrough, sriov::Sriov};
+use crate::{
+    MechanismKind, amd_gim::AmdGim, intel_xe::IntelXe, mdev_bus::MdevBus, passthrough::Passthrough,
+    sriov::Sriov,
+};
 use serde::Serialize;
 use std::fmt;
 
@@ -46,6 +49,11 @@ pub struct Taken {
 /// What exists already is not a mechanism's to tell: see [`instance`](crate::instance).
 pub trait Mechanism: fmt::Debug + Send + Sync {
     fn kind(&self) -> MechanismKind;
+
+    /// Whether its refusal of this GPU is worth a word: a vendor's own says nothing of another vendor's. Pure.
+    fn concerns(&self, _gpu: &Gpu) -> bool {
+        true
+    }
 
     /// Why this mechanism cannot cut this GPU, from what the inventory read, as the end of a
     /// sentence ("it has no SR-IOV capability"); none where it can. Pure.
@@ -132,6 +140,8 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
 #[must_use]
 pub fn mechanism(kind: MechanismKind) -> &'static dyn Mechanism {
     match kind {
+        MechanismKind::IntelXe => &IntelXe,
+        MechanismKind::AmdGim => &AmdGim,
         MechanismKind::Sriov => &Sriov,
         MechanismKind::Mdev => &MdevBus,
         MechanismKind::Passthrough => &Passthrough,
@@ -152,6 +162,15 @@ pub fn mechanisms(gpu: &Gpu) -> Vec<&'static dyn Mechanism> {
 /// Why no mechanism can cut this GPU, as a sentence for `vgpuctl gpus` and `doctor`; none where one can.
 #[must_use]
 pub fn uncuttable(gpu: &Gpu) -> Option<String> {
-    let reasons: Option<Vec<String>> = unasked().map(|mechanism| mechanism.unusable(gpu)).collect();
-    Some(format!("GPU {} cannot be cut: {}.", gpu.address, reasons?.join(", and ")))
+    if !mechanisms(gpu).is_empty() {
+        return None;
+    }
+    let concerned = unasked().filter(|mechanism| mechanism.concerns(gpu));
+    let mut reasons: Vec<String> = Vec::new();
+    for reason in concerned.filter_map(|mechanism| mechanism.unusable(gpu)) {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    Some(format!("GPU {} cannot be cut: {}.", gpu.address, reasons.join(", and ")))
 }

@@ -30,23 +30,37 @@ impl PhysicalFunction<'_> {
         })
     }
 
-    fn enabled(&self) -> Result<u16, Error> {
+    pub(crate) fn enabled(&self) -> Result<u16, Error> {
         self.count("sriov_numvfs")
+    }
+
+    pub(crate) fn total(&self) -> Result<u16, Error> {
+        self.count("sriov_totalvfs")
+    }
+
+    /// How many VFs there are: none or `wanted`.
+    ///
+    /// # Errors
+    /// Where another number exists, or so many cannot.
+    pub(crate) fn enabled_for(&self, wanted: u16) -> Result<u16, Error> {
+        let (gpu, total) = (self.gpu, self.total()?);
+        if wanted > total {
+            return Err(Error::TooManyVfs { gpu, total, wanted });
+        }
+        let enabled = self.enabled()?;
+        if enabled == 0 || enabled == wanted {
+            return Ok(enabled);
+        }
+        Err(Error::OtherVfCount { gpu, enabled, wanted })
     }
 
     /// Makes `wanted` VFs exist, where none or as many do.
     pub(crate) fn enable(&self, wanted: u16) -> Result<VfsBefore, Error> {
-        let (gpu, total) = (self.gpu, self.count("sriov_totalvfs")?);
-        if wanted > total {
-            return Err(Error::TooManyVfs { gpu, total, wanted });
+        let gpu = self.gpu;
+        if self.enabled_for(wanted)? > 0 {
+            return Ok(VfsBefore::Enabled);
         }
-        match self.enabled()? {
-            0 => {}
-            enabled if enabled == wanted => return Ok(VfsBefore::Enabled),
-            enabled => return Err(Error::OtherVfCount { gpu, enabled, wanted }),
-        }
-        let autoprobe = self.attribute("sriov_drivers_autoprobe");
-        let before = attribute::read(&autoprobe)?.unwrap_or_else(|| "1".to_owned());
+        let before = self.autoprobe()?;
         let made = || {
             self.set_autoprobe("0")?;
             self.host.write_attr(&self.attribute("sriov_numvfs"), &wanted.to_string())?;
@@ -66,6 +80,12 @@ impl PhysicalFunction<'_> {
     pub(crate) fn wait_for_vf(&self, index: VfIndex) -> Result<VirtualFunction, Error> {
         let what = || format!("VF {} of GPU {}", index.0, self.gpu);
         self.host.wait_for(what, || VirtualFunction::read(self.host, self.gpu, index))
+    }
+
+    /// What `sriov_drivers_autoprobe` is now.
+    pub(crate) fn autoprobe(&self) -> Result<String, Error> {
+        let now = attribute::read(&self.attribute("sriov_drivers_autoprobe"))?;
+        Ok(now.unwrap_or_else(|| "1".to_owned()))
     }
 
     fn set_autoprobe(&self, value: &str) -> Result<(), Error> {

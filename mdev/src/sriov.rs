@@ -15,10 +15,10 @@
 mod tests;
 
 use crate::{
-    ComputeShare, Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress,
-    Profile, ProfileName, Taken, VfIndex, binding, instance,
+    Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
+    ProfileName, Taken, amd_gim,
     physical_function::{PhysicalFunction, VfsBefore},
-    virtual_function::{VirtualFunction, count_of, profile_of},
+    shares,
 };
 
 /// The mechanism; it has no state.
@@ -30,38 +30,24 @@ pub(crate) struct Sriov;
 /// the same name are not.
 const WITHOUT_SRIOV: [&str; 3] = ["amdgpu", "nouveau", "nvidia"];
 
-fn index_of(gpu: PciAddress, name: InstanceName) -> Result<VfIndex, Error> {
-    match name {
-        InstanceName::Vf(index) => Ok(index),
-        InstanceName::Mdev(_) | InstanceName::Whole => {
-            Err(Error::WrongName { mechanism: MechanismKind::Sriov, gpu, name })
-        }
-    }
-}
-
-/// Powers of two below `total`, and `total`.
-fn counts(total: u16) -> impl Iterator<Item = u16> {
-    let powers = (0..u16::BITS).map(|bit| 1_u16 << bit).take_while(move |count| *count < total);
-    powers.chain([total])
-}
-
 impl Mechanism for Sriov {
     fn kind(&self) -> MechanismKind {
         MechanismKind::Sriov
     }
 
     fn unusable(&self, gpu: &Gpu) -> Option<String> {
-        let Some(sriov) = &gpu.sriov else { return Some("it has no SR-IOV capability".to_owned()) };
-        match (&gpu.driver, sriov.total) {
-            (_, 0) => Some(
-                "its SR-IOV capability allows no VFs, which the GPU's driver or firmware decides".to_owned(),
-            ),
-            (_, 1) => Some("its SR-IOV capability allows one VF, which is no share".to_owned()),
-            (None, _) => Some("no driver is bound to it that could enable VFs".to_owned()),
-            (Some(driver), _) if WITHOUT_SRIOV.contains(&driver.0.as_str()) => {
+        if let Some(why) = gpu.without_vfs() {
+            return Some(why);
+        }
+        match &gpu.driver {
+            None => Some("no driver is bound to it that could enable VFs".to_owned()),
+            Some(driver) if driver.0 == amd_gim::DRIVER => {
+                Some(format!("its driver {driver} makes VFs when it is loaded, and not by sriov_numvfs"))
+            }
+            Some(driver) if WITHOUT_SRIOV.contains(&driver.0.as_str()) => {
                 Some(format!("its driver {driver} does not implement sriov_numvfs"))
             }
-            _ => None,
+            Some(_) => None,
         }
     }
 
@@ -74,35 +60,15 @@ impl Mechanism for Sriov {
     }
 
     fn profiles(&self, gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
-        let Some(sriov) = gpu.sriov.as_ref().filter(|_| self.applies(gpu)) else { return Vec::new() };
-        let offered = counts(sriov.total).filter(|_| sriov.enabled == 0);
-        let present = Some(sriov.enabled).filter(|enabled| *enabled > 0);
-        // The kernel does not know whose a spare VF is; a bound one that no slice has is somebody else's.
-        let foreign = usize::from(sriov.bound).saturating_sub(taken.len());
-        let profile = |count: u16| {
-            let name = profile_of(count)?;
-            let alike = taken.iter().filter(|taken| taken.profile == name).count();
-            let free = match (taken.len(), alike) {
-                (0, _) | (_, 1..) => usize::from(count).saturating_sub(alike).saturating_sub(foreign),
-                (_, 0) => 0,
-            };
-            Some(Profile {
-                name,
-                memory: sriov.vf_aperture,
-                compute: Some(ComputeShare::one_of(count)),
-                capacity: count.into(),
-                available: u32::try_from(free).unwrap_or(u32::MAX),
-            })
-        };
-        offered.chain(present).filter_map(profile).collect()
+        if self.applies(gpu) {
+            shares::profiles(gpu, taken, |sriov, _| sriov.vf_aperture)
+        } else {
+            Vec::new()
+        }
     }
 
     fn when_empty(&self, gpu: &Gpu) -> Vec<Profile> {
-        let mut gpu = gpu.clone();
-        if let Some(sriov) = &mut gpu.sriov {
-            (sriov.enabled, sriov.bound) = (0, 0);
-        }
-        self.profiles(&gpu, &[])
+        self.profiles(&shares::undivided(gpu), &[])
     }
 
     fn next_name(
@@ -111,13 +77,7 @@ impl Mechanism for Sriov {
         profile: &ProfileName,
         used: &[InstanceName],
     ) -> Result<InstanceName, Error> {
-        let count = count_of(gpu, profile)?;
-        let names = (0..count).map(|index| InstanceName::Vf(VfIndex(index)));
-        names.into_iter().find(|name| !used.contains(name)).ok_or_else(|| Error::Full {
-            gpu,
-            profile: profile.clone(),
-            short: format!("all {count} VFs are taken"),
-        })
+        shares::next_name(gpu, profile, used)
     }
 
     fn create(
@@ -127,44 +87,23 @@ impl Mechanism for Sriov {
         profile: &ProfileName,
         name: InstanceName,
     ) -> Result<Instance, Error> {
-        let count = count_of(gpu, profile)?;
-        let index = index_of(gpu, name)?;
-        if index.0 >= count {
-            return Err(Error::WrongName { mechanism: MechanismKind::Sriov, gpu, name });
-        }
+        let (count, index) = shares::asked(self.kind(), gpu, profile, name)?;
         let pf = PhysicalFunction { host, gpu };
         let before = pf.enable(count)?;
-        let made = || {
-            let vf = pf.wait_for_vf(index)?;
-            binding::to_vfio(host, vf.address)?;
-            instance::find(host, gpu, name)?.ok_or(Error::NoSuchInstance { gpu, name })
-        };
-        made().map_err(|error| match before {
+        shares::open(&pf, index).map_err(|error| match before {
             VfsBefore::Enabled => error,
             VfsBefore::None { autoprobe } => error.after_undo(&gpu, pf.take_back(&autoprobe)),
         })
     }
 
     fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error> {
-        match VirtualFunction::read(host, gpu, index_of(gpu, name)?)? {
-            Some(vf) => binding::from_vfio(host, vf.address),
-            None => Ok(()),
-        }
+        shares::close(host, gpu, shares::index_of(self.kind(), gpu, name)?)
     }
 
     fn retire(&self, host: &Host, gpu: PciAddress) -> Result<(), Error> {
-        let pf = PhysicalFunction { host, gpu };
-        let mut in_use = Vec::new();
-        for vf in VirtualFunction::all(host, gpu)? {
-            if vf.driver.is_some() || !vf.leaving(host)?.is_empty() {
-                in_use.push(format!("VF {} ({})", vf.index.0, vf.address));
-            }
-        }
-        if !in_use.is_empty() {
-            return Err(Error::InUse { gpu, instances: in_use });
-        }
+        shares::all_spare(host, gpu)?;
         // What autoprobe was is not remembered over a restart; the kernel's default is 1. It is put
         // back too where the VFs have gone some other way.
-        pf.disable("1")
+        PhysicalFunction { host, gpu }.disable("1")
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! | process | capabilities | files | system calls |
 //! | --- | --- | --- | --- |
-//! | daemon | DAC_OVERRIDE CHOWN FOWNER IPC_LOCK | writes PCI devices' attributes and its own folders, runs itself | its work |
+//! | daemon | DAC_OVERRIDE CHOWN FOWNER IPC_LOCK | writes PCI devices' attributes, shares of Intel's VFs that only debugfs has, and its own folders; runs itself | its work |
 //! | `vgpud device` | DAC_OVERRIDE IPC_LOCK | writes VFIO and KVM nodes and its vendor's clear, runs nothing | no sockets, no change of files, no programs |
 //! | `vgpud lookout` | SYS_PTRACE DAC_READ_SEARCH SYS_ADMIN | opens nothing to write | as `device`, opens only to read, no requests to devices |
 //!

@@ -76,6 +76,7 @@ pub fn all() -> Vec<Suite> {
         Suite::new("host", debian().gpus(["mi300x", "sim", "simmdev"]), 10),
         Suite::with_boots("reboot", reboots(debian()), 15),
         Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
+        Suite::new("vendors", debian().gpus(["mi300x-gim", "b60"]), 15),
         Suite::new("personalities", debian().gpus(["mi300x-gim", "mi300x-gim", "flex170-xe", "b60"]), 10),
         Suite::new("personality_nvidia", debian().gpus(["a100", "l40s"]), 15),
         Suite::new("personality_nvidia", cdev().gpus(["a100", "l40s"]), 15),

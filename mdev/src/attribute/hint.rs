@@ -2,7 +2,7 @@
 //!
 //! Sources: kernel drivers/pci/iov.c (`sriov_numvfs_store`), drivers/base/bus.c (`bind_store`),
 //! drivers/vfio/mdev (`mdev_device_create`, `remove_store`), drivers/pci/pci.c
-//! (`pci_reset_function`).
+//! (`pci_reset_function`), Documentation/ABI/testing/sysfs-driver-intel-xe-sriov.
 
 use nix::errno::Errno;
 use std::{io, path::Path};
@@ -30,6 +30,27 @@ fn of_attribute(attribute: &str, errno: Errno) -> Option<&'static str> {
         }
         ("sriov_numvfs", Errno::EINVAL) => "the GPU's driver refuses this number of VFs",
         ("sriov_numvfs", Errno::EPERM) => "the GPU's driver forbids VFs now; is vgpud root?",
+        ("sriov_numvfs", Errno::EUCLEAN) => {
+            "the GPU's driver finds shares of VFs left over from before; put them to 0, or load the driver again"
+        }
+        ("exec_quantum_ms" | "preempt_timeout_us" | "vram_quota", Errno::EPERM) => {
+            "this GPU or its firmware does not allow that, or the kernel is locked down; \
+             mechanism = \"sriov\" in the settings of this GPU does without"
+        }
+        ("exec_quantum_ms" | "preempt_timeout_us" | "vram_quota", Errno::EOPNOTSUPP) => {
+            "the GPU's driver does not let this function be changed; \
+             mechanism = \"sriov\" in the settings of this GPU does without"
+        }
+        ("exec_quantum_ms" | "preempt_timeout_us" | "vram_quota", Errno::EIO) => {
+            "the GPU's firmware refuses; the kernel log says why (`dmesg`)"
+        }
+        ("exec_quantum_ms" | "preempt_timeout_us" | "vram_quota", Errno::EINVAL) => {
+            "the GPU's driver takes no such value"
+        }
+        ("vram_quota", Errno::ENOSPC | Errno::ENOMEM | Errno::EDQUOT) => {
+            "the GPU has not so much memory left; something on the host may use it"
+        }
+        ("restore_auto_provisioning", Errno::EBUSY) => "VFs are enabled still",
         ("bind", Errno::EINVAL) => {
             "the driver refuses the device; vfio-pci does so where no IOMMU is on \
              (turn it on in the firmware, and on Intel boot with intel_iommu=on)"

@@ -21,8 +21,31 @@ pub struct FakeGpu {
     pub(super) vf_reset_method: String,
     pub(super) mdev_units: u32,
     pub(super) mdev_types: Vec<FakeMdevType>,
+    pub(super) personality: Personality,
     /// Another device in its IOMMU group.
     pub(super) companion: Option<PciAddress>,
+}
+
+/// What a vendor's PF driver does of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Personality {
+    Plain,
+    Xe(FakeXe),
+    /// So many VFs were made when the driver was loaded.
+    Gim {
+        vf_num: u16,
+    },
+}
+
+/// What an Intel GPU on xe shows of shares.
+#[derive(Clone, Copy, Debug)]
+pub struct FakeXe {
+    /// In sysfs, or as before Linux 6.19 in debugfs.
+    pub sriov_admin: bool,
+    /// All VRAM in bytes; 0 for an integrated GPU.
+    pub vram: u64,
+    /// Whether `vram_quota` is there and debugfs says how much VRAM there is.
+    pub vram_shown: bool,
 }
 
 /// A type of mediated devices that takes some of its parent's units.
@@ -53,6 +76,7 @@ impl FakeGpu {
             vf_reset_method: "flr".to_owned(),
             mdev_units: 0,
             mdev_types: Vec::new(),
+            personality: Personality::Plain,
             companion: None,
         }
     }
@@ -88,9 +112,26 @@ impl FakeGpu {
     pub fn sriov(mut self, total: u16) -> Self {
         self.total_vfs = Some(total);
         self.driver_max_vfs = total;
-        self.driver.get_or_insert_with(|| "gim".to_owned());
+        self.driver.get_or_insert_with(|| "simgpu".to_owned());
         self.sriov_configure = true;
         self
+    }
+
+    /// An Intel GPU of `total` VFs on xe.
+    #[must_use]
+    pub fn xe(self, total: u16, xe: FakeXe) -> Self {
+        let mut gpu = self.id("8086:56c0").class(0x03_8000).driver("xe").sriov(total);
+        gpu.vf_id = gpu.id;
+        gpu.personality = Personality::Xe(xe);
+        gpu
+    }
+
+    /// With an SR-IOV capability of `total` VFs on gim, which made `vf_num` of them.
+    #[must_use]
+    pub fn gim(self, total: u16, vf_num: u16) -> Self {
+        let mut gpu = self.driver("gim").sriov(total).without_sriov_configure();
+        gpu.personality = Personality::Gim { vf_num };
+        gpu
     }
 
     /// Its driver cannot enable VFs: the write of `sriov_numvfs` ends in ENOENT.

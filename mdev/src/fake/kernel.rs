@@ -105,6 +105,7 @@ impl FakeKernel {
         state.gpus.insert(gpu.address, gpu.clone());
         self.sriov_capability(gpu);
         self.mdev_parent(gpu);
+        self.personality(&mut state, gpu);
     }
 
     /// The files of a PCI function.
@@ -260,6 +261,12 @@ impl FakeKernel {
                 Some("") | None => Err(Errno::ENOTTY),
                 Some(_) => Ok(()),
             },
+            "exec_quantum_ms"
+            | "preempt_timeout_us"
+            | "vram_quota"
+            | "lmem_quota"
+            | "sched_priority"
+            | "restore_auto_provisioning" => self.set_share(state, path, value),
             "create" => self.create_mdev(state, folder, value),
             "remove" => self.remove_mdev(state, folder, value),
             _ => {

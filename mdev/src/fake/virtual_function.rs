@@ -50,13 +50,14 @@ impl FakeKernel {
         if enabled != 0 {
             return Err(Errno::EBUSY);
         }
+        self.provision(&gpu, wanted);
         let come = state.short_vfs.take().unwrap_or(wanted).min(wanted);
         (0..come).for_each(|index| self.make_vf(state, &gpu, index));
         self.tree().text(&path, &come.to_string());
         Ok(())
     }
 
-    fn make_vf(&self, state: &mut State, gpu: &FakeGpu, index: u16) {
+    pub(super) fn make_vf(&self, state: &mut State, gpu: &FakeGpu, index: u16) {
         let (pf, vf) = (gpu.address, vf_address(gpu, index));
         let group = state.group();
         self.function(state, vf, gpu.vf_id, gpu.class, group);
@@ -83,6 +84,7 @@ impl FakeKernel {
                 self.unplug(state, vf);
             }
         }
+        self.unprovision(&gpu);
         if gpu.total_vfs.is_some() {
             self.tree().text(&format!("{}/sriov_numvfs", folder(pf)), "0");
         }

@@ -42,7 +42,7 @@ fn gpus_are_told_from_other_functions_and_come_in_order() {
             vendor_name: Some("AMD".to_owned()),
             device_name: Some("Instinct MI300X".to_owned()),
             numa_node: Some(1),
-            driver: Some(DriverName("gim".to_owned())),
+            driver: Some(DriverName("simgpu".to_owned())),
             iommu_group: Some(IommuGroup {
                 number: sriov.iommu_group.as_ref().unwrap().number,
                 members: vec!["0000:41:00.0".to_owned(), "0000:41:00.1".to_owned()],
@@ -55,6 +55,8 @@ fn gpus_are_told_from_other_functions_and_come_in_order() {
                 vf_aperture: Some(Memory::from_bytes(16 << 20)),
             }),
             mdev_types: Vec::new(),
+            xe: None,
+            partitioning: None,
         }
     );
     assert_eq!((mdev.numa_node, &mdev.vendor_name, &mdev.sriov), (None, &None, &None));

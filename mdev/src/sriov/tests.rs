@@ -2,9 +2,9 @@ mod faults;
 
 use super::*;
 use crate::{
-    ResetOutcome, attribute,
+    ResetOutcome, VfIndex, attribute,
     fake::{FakeGpu, FakeHost, Machine},
-    inventory, uncuttable,
+    instance, inventory, uncuttable,
 };
 use nix::errno::Errno;
 use std::error::Error as _;
@@ -353,6 +353,12 @@ fn why_a_gpu_cannot_be_cut() {
             FakeGpu::new(GPU).driver("xe").sriov(0),
             "its SR-IOV capability allows no VFs, which the GPU's driver or firmware decides",
             "xe",
+        ),
+        (
+            FakeGpu::new(GPU).gim(8, 0),
+            "its driver gim made no VFs of it when it was loaded, which vf_num of the module and the kernel log \
+             (`dmesg`) explain, and its driver gim makes VFs when it is loaded, and not by sriov_numvfs",
+            "gim",
         ),
         (
             FakeGpu::new(GPU).driver("nouveau").sriov(1),

@@ -140,6 +140,8 @@ pub fn daemon(places: &Places) -> Result<Vec<Rule>, SandboxError> {
     let libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
     rules.extend(libraries.map(|folder| rule(real.path(folder), Right::Read)));
     rules.extend(pci_roots(host)?.into_iter().map(|root| rule(root, Right::Set)));
+    // Shares of Intel's VFs before Linux 6.19; the rest of debugfs stays closed.
+    rules.extend(vgpud_mdev::xe_debug_folders(host).into_iter().map(|folder| rule(folder, Right::Set)));
     rules.extend(devices(host));
     rules.extend(own_program(&real)?);
     Ok(rules)

@@ -80,7 +80,7 @@ fn cutting(gpu: &Gpu) -> Check {
 fn host_driver(gpu: &Gpu) -> &'static str {
     match gpu.id.vendor {
         0x1002 => {
-            "load the host driver that makes virtual functions on AMD Instinct and Radeon Pro V (GIM) in place of amdgpu, and turn on SR-IOV in the firmware (BIOS)"
+            "load the host driver that makes virtual functions on AMD Instinct and Radeon Pro V (GIM) in place of amdgpu, with vf_num=N, and turn on SR-IOV in the firmware (BIOS)"
         }
         0x10de => {
             "install the host driver of NVIDIA's vGPU software for this GPU, and turn on SR-IOV in the firmware (BIOS)"

@@ -54,7 +54,7 @@ impl Tree {
         ] {
             tree.write(&format!("{PF}/{file}"), text);
         }
-        tree.link(PF, "driver", "/sys/bus/pci/drivers/gim");
+        tree.link(PF, "driver", "/sys/bus/pci/drivers/simgpu");
         tree.link(PF, "iommu_group", "/sys/kernel/iommu_groups/5");
         tree
     }
@@ -326,9 +326,14 @@ fn gpus_are_found_and_each_says_how_it_can_be_cut() {
     expect(
         &tree.check("gpu"),
         "pass",
-        "0000:41:00.0 (1002:74a1) is on driver gim; sriov into vf-1 (1 of 1 free)",
+        "0000:41:00.0 (1002:74a1) is on driver simgpu; sriov into vf-1 (1 of 1 free)",
         "",
     );
+    tree.link(PF, "driver", "/sys/bus/pci/drivers/gim");
+    expect(&tree.check("gpu"), "warn", "gim made no VFs of it when it was loaded", "vf_num=N");
+    tree.write(&format!("{PF}/sriov_numvfs"), "4\n");
+    expect(&tree.check("gpu"), "pass", "is on driver gim; amd-gim into vf-4 (4 of 4 free)", "");
+    tree.write(&format!("{PF}/sriov_numvfs"), "0\n");
     tree.link(PF, "driver", "/sys/bus/pci/drivers/amdgpu");
     expect(&tree.check("gpu"), "warn", "amdgpu does not implement sriov_numvfs", "(GIM)");
     expect(&tree.check("gpus"), "fail", "none of 1 GPUs can be cut", "below");
@@ -368,7 +373,7 @@ fn a_gpu_s_group_foretells_those_of_its_slices() {
     tree.link("/sys/bus/pci/devices", "0000:40:01.1", port);
     tree.link(port, "iommu_group", "/sys/kernel/iommu_groups/5");
     std::fs::write(tree.host.path(port).join("config"), vgpud_mdev::fake::function(4, 1, None).0).unwrap();
-    let found = "virtual functions of 0000:41:00.0 will share IOMMU group 5 with 0000:41:00.0 (gim), 0000:41:00.1 \
+    let found = "virtual functions of 0000:41:00.0 will share IOMMU group 5 with 0000:41:00.0 (simgpu), 0000:41:00.1 \
                  (snd_hda_intel), since PCIe port 0000:40:01.1 above it has no access control (ACS)";
     expect(&tree.check("isolation"), "fail", found, "turn on ACS");
     tree.remove(&format!("{PF}/iommu_group"));
@@ -390,5 +395,5 @@ fn each_slice_s_group_is_checked() {
     tree.link("/sys/kernel/iommu_groups/9/devices", "0000:41:02.0", vf);
     expect(&tree.check("isolation"), "pass", "isolated slices of 0000:41:00.0: 1", "");
     tree.link("/sys/kernel/iommu_groups/9/devices", "0000:41:00.0", PF);
-    expect(&tree.check("isolation"), "fail", "also holds 0000:41:00.0 (gim)", "unbind them");
+    expect(&tree.check("isolation"), "fail", "also holds 0000:41:00.0 (simgpu)", "unbind them");
 }

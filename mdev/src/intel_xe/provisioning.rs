@@ -1,0 +1,80 @@
+//! What xe shows of a GPU's VRAM and of how it is shared: for the inventory, which changes nothing.
+
+use super::admin::{self, Function};
+use crate::{Error, Host, Memory, PciAddress, VfIndex, attribute};
+use serde::Serialize;
+
+/// Where xe lets shares be read and set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XeInterface {
+    /// `sriov_admin` in sysfs, since Linux 6.19.
+    SriovAdmin,
+    /// `dri/<PF>/gtN/{pf,vfN}` in debugfs, before that.
+    Debugfs,
+}
+
+/// What the driver xe shows of the shares of one GPU's VFs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct XeProvisioning {
+    pub interface: XeInterface,
+    /// All VRAM, as debugfs says it (`vram0_mm` and so on). None on an integrated GPU, and where debugfs cannot
+    /// be read.
+    pub vram: Option<Memory>,
+    /// VRAM of a VF of those that exist, of the least where they differ. None where there are no VFs, or the
+    /// driver does not say.
+    pub quota: Option<Memory>,
+    /// Whether VRAM can be given to VFs by its size.
+    pub settable: bool,
+}
+
+/// What is left to the PF: as much as xpumanager's tables leave to it on cards of 16 and 24 GiB
+/// (intel/xpumanager, resources/config/vgpu.conf).
+const PF_RESERVE: u64 = 384 << 20;
+
+/// The page of the table that maps a VF's VRAM.
+const ALIGNMENT: u64 = 2 << 20;
+
+impl XeProvisioning {
+    /// VRAM that each of `count` VFs is given; none where that is left to the driver, which says it when
+    /// the VFs exist.
+    pub(crate) fn fair_share(&self, count: u16) -> Option<Memory> {
+        let vram = self.vram.filter(|_| self.settable)?.bytes();
+        let share = vram.saturating_sub(PF_RESERVE).checked_div(count.into())? / ALIGNMENT * ALIGNMENT;
+        (share > 0).then(|| Memory::from_bytes(share))
+    }
+}
+
+/// `size:` in the statistics of each tile's memory (drivers/gpu/drm/ttm, `ttm_resource_manager_debug`). debugfs
+/// is a help and root's alone: who cannot read it knows less.
+fn vram(host: &Host, gpu: PciAddress) -> Option<Memory> {
+    let folder = host.dri_debug().join(gpu.to_string());
+    let names = attribute::names(&folder).ok()?;
+    let of_tile = |name: &String| {
+        name.strip_prefix("vram")?.strip_suffix("_mm")?.parse::<u8>().ok()?;
+        let text = attribute::read(&folder.join(name)).ok()??;
+        text.lines().find_map(|line| line.trim().strip_prefix("size:")?.trim().parse::<u64>().ok())
+    };
+    let total = names.iter().filter_map(of_tile).try_fold(0_u64, u64::checked_add)?;
+    (total > 0).then(|| Memory::from_bytes(total))
+}
+
+/// None where xe shows no shares: an older kernel without debugfs, or a GPU without SR-IOV.
+pub(crate) fn read(host: &Host, gpu: PciAddress, enabled: u16) -> Result<Option<XeProvisioning>, Error> {
+    let Some(interface) = admin::interface(host, gpu) else { return Ok(None) };
+    let quota = |index| admin::vram_quota(host, gpu, interface, Function::Vf(VfIndex(index)));
+    let mut least = None;
+    for index in 0..enabled {
+        match (interface, quota(index)) {
+            (_, Ok(Some(bytes))) => least = Some(least.map_or(bytes, |least: u64| least.min(bytes))),
+            (_, Ok(None)) | (XeInterface::Debugfs, Err(_)) => {}
+            (XeInterface::SriovAdmin, Err(error)) => return Err(error),
+        }
+    }
+    Ok(Some(XeProvisioning {
+        interface,
+        vram: vram(host, gpu),
+        quota: least.filter(|bytes| *bytes > 0).map(Memory::from_bytes),
+        settable: interface == XeInterface::SriovAdmin && admin::has_vram_quota(host, gpu),
+    }))
+}

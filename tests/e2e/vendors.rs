@@ -1,0 +1,107 @@
+//! The vendors' own mechanisms, from discovery to a GPU as it was found, on simulated GPUs whose PF drivers
+//! behave as xe and GIM do (tests/lab/kmod/README.md).
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{fs, path::Path, process::Command, time::Duration};
+use support::{Daemon, Output, SimGpu};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[track_caller]
+fn gpu_of(module: &str) -> SimGpu {
+    SimGpu::of_driver(module).pop().unwrap_or_else(|| panic!("no GPU on {module}"))
+}
+
+/// Loads a PF driver anew with these parameters.
+#[track_caller]
+fn load(module: &str, parameter: &str) {
+    if Path::new("/sys/module").join(module).try_exists().unwrap() {
+        Output::of(Command::new("rmmod").arg(module)).success();
+    }
+    Output::of(Command::new("modprobe").args([module, parameter])).success();
+}
+
+/// Two tenants, one after the other and over a restart of vgpud: the second finds nothing of the first.
+#[track_caller]
+fn two_tenants(daemon: &mut Daemon, id: &str) {
+    let output = daemon.run(&format!("{id} -- gpu list read write secret-of-a check secret-of-a")).wait();
+    assert_eq!(output.code, 0, "{output:#?}");
+    assert!(output.stdout.contains("nonzero 0 of"), "{output:#?}");
+    daemon.wait_for_phase(id, "ready", MINUTE);
+    daemon.stop();
+    daemon.start_again();
+    assert_eq!(daemon.phase(id), "ready");
+    let output = daemon.run(&format!("{id} -- gpu read")).wait();
+    assert_eq!(output.code, 0, "{output:#?}");
+    assert!(output.stdout.contains("nonzero 0 of"), "the next tenant finds bytes: {output:#?}");
+    daemon.wait_for_phase(id, "ready", MINUTE);
+}
+
+/// What `vgpuctl profiles` offers on one GPU: mechanism, and name and memory of each profile.
+fn offers(daemon: &Daemon, gpu: &SimGpu) -> String {
+    daemon.json(&format!("profiles {}", gpu.address)).to_string()
+}
+
+/// 24 VFs share 128 MiB: 4 MiB each in pages of 2 MiB, which is what a VF's BAR shows here.
+#[test]
+fn intel_xe_gives_each_vf_its_share_and_takes_all_back() {
+    for (admin, share) in
+        [("sysfs", "sriov_admin/{}/profile"), ("debugfs", "/sys/kernel/debug/dri/{gpu}/gt0/{}")]
+    {
+        load("simgpu_xe", &format!("admin={admin}"));
+        let gpu = gpu_of("simgpu_xe");
+        let quota = if admin == "sysfs" { "vram_quota" } else { "lmem_quota" };
+        let value = |function: &str, name: &str| {
+            let folder = share.replace("{gpu}", &gpu.address).replace("{}", function);
+            let path = gpu.sysfs(&folder).join(name);
+            fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+                .trim()
+                .to_owned()
+        };
+        let mut daemon = Daemon::start();
+        let offered = offers(&daemon, &gpu);
+        assert!(offered.contains("intel-xe") && offered.contains("vf-24"), "{offered}");
+        let id = daemon.create(&format!("vf-24 --gpu {}", gpu.address)).remove(0);
+        assert_eq!(gpu.read("sriov_numvfs"), "24");
+        assert_eq!(value("vf1", quota), "4194304");
+        assert_eq!(
+            (value("pf", "exec_quantum_ms"), value("vf1", "exec_quantum_ms")),
+            ("64".into(), "43".into())
+        );
+        assert_eq!(value("vf1", "preempt_timeout_us"), "43000");
+        let offered = offers(&daemon, &gpu);
+        assert!(offered.contains("4194304"), "the memory of a VF, as xe says it: {offered}");
+        two_tenants(&mut daemon, &id);
+        daemon.ok(&format!("destroy {id}"));
+        support::wait_for("the GPU to be as before", MINUTE, || {
+            (gpu.read("sriov_numvfs") == "0").then_some(())
+        });
+        support::wait_for("times without limit", MINUTE, || {
+            (value("pf", "exec_quantum_ms") == "0" && value("pf", "preempt_timeout_us") == "0").then_some(())
+        });
+        assert_eq!((value("vf1", "exec_quantum_ms"), value("vf1", quota)), ("0".into(), "0".into()));
+        assert_eq!(gpu.read("sriov_drivers_autoprobe"), "1");
+    }
+}
+
+#[test]
+fn amd_gim_hands_on_the_vfs_that_there_are_and_keeps_them() {
+    load("gim", "vf_num=4");
+    let gpu = gpu_of("gim");
+    let mut daemon = Daemon::start();
+    let offered = offers(&daemon, &gpu);
+    assert!(
+        offered.contains("amd-gim") && offered.contains("vf-4") && !offered.contains("vf-8"),
+        "{offered}"
+    );
+    daemon.ctl(&format!("create vf-8 --gpu {}", gpu.address)).fails_with(&["vf-8", "vf-4"]);
+    let id = daemon.create(&format!("vf-4 --gpu {}", gpu.address)).remove(0);
+    two_tenants(&mut daemon, &id);
+    daemon.ok(&format!("destroy {id}"));
+    assert_eq!(gpu.read("sriov_numvfs"), "4");
+    assert!(!gpu.sysfs("virtfn0/driver").is_symlink(), "the VF is a spare again");
+}
