@@ -3,6 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod catalogue;
+
+mod class;
 mod consumer;
 mod mechanism;
 mod name;
@@ -12,14 +15,16 @@ mod quantity;
 mod settings;
 mod shown;
 
+pub use class::{ClassName, ClassNameError};
 pub use consumer::{Consumer, ConsumerName, ConsumerNameError};
 pub use mechanism::{MechanismKind, MechanismNameError};
 pub use name::{NameError, Owner, ProfileName};
 pub use pci::{PciAddress, PciId, PciNameError};
 pub use principal::{Account, AccountError, Principal, PrincipalError};
-pub use quantity::{ComputeShare, Memory, QuantityError};
+pub use quantity::{ComputeKind, ComputeRequest, ComputeShare, Memory, QuantityError};
 pub use settings::{
-    AccessSettings, Allowance, CdiSettings, Confinement, DaemonSettings, GpuSelection, GpuSettings, NodeKind,
-    Quota, QuotaSettings, Reuse, RunSettings, ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
+    AccessSettings, Allowance, CdiSettings, ClassSettings, ClassWant, Confinement, DaemonSettings,
+    GpuSelection, GpuSettings, NodeKind, Quota, QuotaSettings, Reuse, RunSettings, ScrubSettings, Settings,
+    SettingsError, Timeouts, VfioSettings,
 };
 pub use shown::{Quoted, Shown, printable};

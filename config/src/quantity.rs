@@ -1,4 +1,4 @@
-//! Quantities as people write them: `20GiB`, `25%`.
+//! Quantities as people write them: `20GiB`, `25%`, `25%+`.
 
 use crate::Quoted;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,23 @@ pub struct Memory(u64);
 #[serde(try_from = "String", into = "String")]
 pub struct ComputeShare(u16);
 
+/// What a request says of compute. Text form: `50%` (a cap), `50%+` (a guarantee).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ComputeRequest {
+    pub share: ComputeShare,
+    pub kind: ComputeKind,
+}
+
+/// What a share of compute is to its slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ComputeKind {
+    /// Never more than that, even while the neighbours are idle.
+    Cap,
+    /// Never less than that, and more while the neighbours leave it idle.
+    Guarantee,
+}
+
 /// A text that is no such quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
@@ -21,6 +38,12 @@ pub enum QuantityError {
     Memory(String),
     #[error("{} is not a share of compute; write a percentage from 0.01% to 100%, such as 25%", Quoted(.0))]
     Share(String),
+    #[error(
+        "{} is not a request for compute; write a percentage from 0.01% to 100%: 25% for never more, 25%+ for never less \
+         and what is idle beside it",
+        Quoted(.0)
+    )]
+    Request(String),
 }
 
 const UNITS: [(&str, u64); 5] =
@@ -111,6 +134,29 @@ impl fmt::Display for ComputeShare {
     }
 }
 
+impl FromStr for ComputeRequest {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (share, kind) = match text.strip_suffix('+') {
+            Some(share) => (share, ComputeKind::Guarantee),
+            None => (text, ComputeKind::Cap),
+        };
+        let share = share.parse().map_err(|_| QuantityError::Request(text.to_owned()))?;
+        Ok(Self { share, kind })
+    }
+}
+
+impl fmt::Display for ComputeRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let more = match self.kind {
+            ComputeKind::Cap => "",
+            ComputeKind::Guarantee => "+",
+        };
+        write!(f, "{}{more}", self.share)
+    }
+}
+
 macro_rules! text_form {
     ($type:ty) => {
         impl TryFrom<String> for $type {
@@ -128,6 +174,7 @@ macro_rules! text_form {
 }
 text_form!(Memory);
 text_form!(ComputeShare);
+text_form!(ComputeRequest);
 
 #[cfg(test)]
 mod tests {
@@ -189,6 +236,23 @@ mod tests {
         assert_eq!(ComputeShare::one_of(u16::MAX).to_string(), "0.01%");
     }
 
+    #[test]
+    fn requests_for_compute() {
+        let read = |text: &str| text.parse::<ComputeRequest>().map(|r| (r.share.hundredths(), r.kind));
+        assert_eq!(read("50%").unwrap(), (5000, ComputeKind::Cap));
+        assert_eq!(read("50%+").unwrap(), (5000, ComputeKind::Guarantee));
+        assert_eq!(read("12.5%+").unwrap(), (1250, ComputeKind::Guarantee));
+        for bad in ["", "+", "%+", "50+", "50+%", "50%++", "50% +", "+50%", "0%+", "101%+", "50%-"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                format!(
+                    "{bad:?} is not a request for compute; write a percentage from 0.01% to 100%: 25% for never more, \
+                     25%+ for never less and what is idle beside it"
+                )
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn memory_reads_back(bytes in 1_u64.., shift in 0_u32..60) {
@@ -201,12 +265,17 @@ mod tests {
         fn shares_read_back(hundredths in 1_u16..=10_000) {
             let share = ComputeShare(hundredths);
             prop_assert_eq!(share.to_string().parse(), Ok(share));
+            for kind in [ComputeKind::Cap, ComputeKind::Guarantee] {
+                let request = ComputeRequest { share, kind };
+                prop_assert_eq!(request.to_string().parse(), Ok(request));
+            }
         }
 
         #[test]
-        fn no_text_breaks_the_readers(text in "([0-9.]{0,5}|.){0,3}(GiB|B|%)?") {
+        fn no_text_breaks_the_readers(text in "([0-9.]{0,5}|.){0,3}(GiB|B|%|%\\+)?") {
             let _ = text.parse::<Memory>();
             let _ = text.parse::<ComputeShare>();
+            let _ = text.parse::<ComputeRequest>();
         }
     }
 }

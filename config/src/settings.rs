@@ -1,5 +1,6 @@
 //! The settings of one host: `vgpud.toml` and its drop-ins.
 
+mod class;
 mod error;
 mod load;
 mod quota;
@@ -7,10 +8,11 @@ mod quota;
 mod tests;
 mod value;
 
+pub use class::{ClassSettings, ClassWant};
 pub use error::{SettingsError, SettingsKey};
 pub use quota::{Allowance, Quota, QuotaSettings};
 
-use crate::{Account, ConsumerName, MechanismKind, Memory, PciAddress, PciId, Principal};
+use crate::{Account, ClassName, ConsumerName, MechanismKind, Memory, PciAddress, PciId, Principal};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -28,6 +30,9 @@ pub struct Settings {
     pub run: RunSettings,
     pub scrub: ScrubSettings,
     pub quota: QuotaSettings,
+    /// Requests that can be made by a name.
+    #[serde(rename = "class")]
+    pub classes: BTreeMap<ClassName, ClassSettings>,
     pub timeouts: Timeouts,
 }
 

@@ -4,8 +4,8 @@ use crate::message;
 use std::{error::Error, fmt::Display, str::FromStr};
 use vgpud::engine::SliceId;
 use vgpud_config::{
-    Account, ComputeShare, ConsumerName, MechanismKind, Memory, Owner, PciAddress, PciId, Principal,
-    ProfileName,
+    Account, ClassName, ComputeRequest, ComputeShare, ConsumerName, MechanismKind, Memory, Owner, PciAddress,
+    PciId, Principal, ProfileName,
 };
 use vgpud_mdev::MdevUuid;
 use vgpud_vmm::{node::Node, preflight::Level};
@@ -23,6 +23,8 @@ pub fn words(data: &[u8]) {
     check::<ConsumerName>(text);
     check::<Memory>(text);
     check::<ComputeShare>(text);
+    check::<ComputeRequest>(text);
+    check::<ClassName>(text);
     // The uuid crate's errors do not name the value; what reads one does.
     if let Ok(uuid) = text.parse::<MdevUuid>() {
         assert_eq!(uuid.to_string().parse(), Ok(uuid));

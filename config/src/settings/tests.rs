@@ -66,20 +66,24 @@ fn the_example_names_every_key_at_its_default() {
     let settings = loaded(&uncommented.join("\n"));
     assert_eq!(settings.run.kernel.as_deref(), Some(Path::new("/boot/vmlinuz")));
     assert_eq!(settings.gpu.len(), 1);
+    assert_eq!(settings.classes.len(), 2);
     // Every key that the types know stands there: each is asked of serde, and looked for.
     let tables: Vec<_> = known_keys("");
     assert_eq!(
         tables,
-        ["daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "quota", "timeouts"]
+        ["daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "quota", "class", "timeouts"]
     );
     for table in tables {
         let header = match &*table {
             "gpu" => "gpu.\"0000:41:00.0\"",
             "quota" => "quota.default",
+            "class" => "class.inference-small",
             table => table,
         };
         let part = uncommented.iter().skip_while(|line| **line != format!("[{header}]")).skip(1);
-        let part: Vec<_> = part.take_while(|line| !line.starts_with('[')).collect();
+        // A class is one of two things: the example shows each.
+        let part: Vec<_> =
+            part.take_while(|line| !line.starts_with('[') || line.starts_with("[class.")).collect();
         for key in known_keys(header) {
             assert!(part.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key} in [{header}]");
         }
@@ -364,6 +368,51 @@ fn a_quota_is_of_an_owner_and_of_all_below_it() {
     assert!(Settings::default().quota.of(&"team-a".parse().unwrap()).quota.is_none());
     let refused = told("[quota.owner.\"team-a/x\"]\nslices = 1");
     assert!(refused.contains("write the quota of team-a"), "{refused}");
+}
+
+#[test]
+fn a_class_is_a_profile_or_a_size() {
+    let settings = loaded(
+        "[class.small]\nmemory = \"10GiB\"\ncompute = \"25%+\"\nenforced = true\n[class.whole]\nprofile = \"vf-1\"\n\
+         [class.capped]\ncompute = \"50%\"",
+    );
+    let class = |name: &str| settings.classes[&name.parse().unwrap()].clone();
+    let size = |memory: Option<u64>, compute: &str| ClassWant::Size {
+        memory: memory.map(Memory::from_bytes),
+        compute: Some(compute.parse().unwrap()),
+    };
+    assert_eq!(class("small"), ClassSettings { want: size(Some(10 << 30), "25%+"), enforced: true });
+    assert_eq!(class("capped"), ClassSettings { want: size(None, "50%"), enforced: false });
+    assert_eq!(class("whole").want, ClassWant::Profile("vf-1".parse().unwrap()));
+    let nothing =
+        "`x` in [class] cannot be [class.x]: a class asks for something; write memory, compute or profile";
+    let unenforced = "`x` in [class] cannot be [class.x]: there is no compute to enforce; write compute too, or leave enforced out";
+    let cases = [
+        ("[class.x]", nothing),
+        ("[class.x]\nenforced = true\nmemory = \"1GiB\"", unenforced),
+        ("[class.x]\nenforced = true\nprofile = \"vf-1\"", unenforced),
+        (
+            "[class.x]\nprofile = \"vf-1\"\ncompute = \"5%\"",
+            "`x` in [class] cannot be [class.x]: a profile has its own memory and compute; write a profile, or memory and compute",
+        ),
+        (
+            "[class.X]\ncompute = \"5%\"",
+            "`X` in [class] cannot be X: \"X\" cannot be the name of a class; write 1 to 63 characters of a-z 0-9 -, a letter \
+             or digit at both ends",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(told(text), format!("vgpud.toml, line 1: {expected}"), "{text}");
+    }
+    assert_eq!(
+        told("[class.x]\ncompute = \"5%-\""),
+        "vgpud.toml, line 2: `compute` in [class.x] cannot be \"5%-\": it is not a request for compute; write a percentage from \
+         0.01% to 100%: 25% for never more, 25%+ for never less and what is idle beside it; as in compute = \"25%+\""
+    );
+    // Each file alone is a class; together they contradict each other.
+    let later = [("9.toml", "[class.x]\nprofile = \"vf-1\"")];
+    let refused = Folder::with(Some("[class.x]\nmemory = \"1GiB\""), &later).told();
+    assert!(refused.contains("cannot be used together: a profile has its own"), "{refused}");
 }
 
 #[test]
