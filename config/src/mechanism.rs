@@ -9,6 +9,8 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum MechanismKind {
+    /// vGPUs of NVIDIA's host driver on virtual functions, by its vendor-specific VFIO framework.
+    NvidiaVfio,
     /// Any PF whose driver implements `sriov_numvfs`.
     Sriov,
     /// Any parent of mediated devices.
@@ -24,10 +26,11 @@ pub struct MechanismNameError {
 
 impl MechanismKind {
     /// Every kind, in the order in which a GPU's mechanism is chosen.
-    pub const ALL: [Self; 2] = [Self::Sriov, Self::Mdev];
+    pub const ALL: [Self; 3] = [Self::NvidiaVfio, Self::Sriov, Self::Mdev];
 
     const fn name(self) -> &'static str {
         match self {
+            Self::NvidiaVfio => "nvidia-vfio",
             Self::Sriov => "sriov",
             Self::Mdev => "mdev",
         }
@@ -79,7 +82,7 @@ mod tests {
         for bad in ["", "SRIOV", "mdev "] {
             assert_eq!(
                 bad.parse::<MechanismKind>().unwrap_err().to_string(),
-                format!("There is no mechanism {bad:?}; the mechanisms are sriov, mdev")
+                format!("There is no mechanism {bad:?}; the mechanisms are nvidia-vfio, sriov, mdev")
             );
         }
     }

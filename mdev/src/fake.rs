@@ -8,6 +8,7 @@
 //! | `sriov_numvfs`, `sriov_drivers_autoprobe` | drivers/pci/iov.c: ERANGE, EBUSY, ENOENT, fewer VFs than asked |
 //! | `driver_override`, `bind`, `unbind`, `drivers_probe` | drivers/base/bus.c, drivers/pci/pci-driver.c |
 //! | `create`, `remove`, `available_instances` | drivers/vfio/mdev |
+//! | `nvidia/current_vgpu_type`, `creatable_vgpu_types`, `sriov-manage` | NVIDIA Virtual GPU Software User Guide, and what its users report |
 //! | `reset` | drivers/pci/pci.c, as far as "a method exists" |
 //! | `/dev/vfio` nodes, `vfio-dev`, IOMMU groups | drivers/vfio, as far as they exist or not |
 //!
@@ -26,6 +27,7 @@ mod fault;
 mod gpu;
 mod kernel;
 mod mediated;
+mod nvidia;
 mod skip;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ mod virtual_function;
 
 pub use gpu::{FakeGpu, FakeMdevType};
 pub use kernel::FakeKernel;
+pub use nvidia::{FakeTurn, FakeVgpus};
 pub use skip::skip;
 
 use crate::{Host, PciAddress, attribute::Kernel};
@@ -177,6 +180,11 @@ impl FakeHost {
     /// The next time that VFs are enabled, only so many come.
     pub fn short_vfs(&self, count: u16) {
         self.kernel.short_vfs(count);
+    }
+
+    /// What NVIDIA's tool does when it is run next, and then and then; afterwards it works.
+    pub fn sriov_manage(&self, turns: &[FakeTurn]) {
+        self.kernel.plan_turns(turns);
     }
 
     /// What the kernel makes from now on (VFs, mediated devices, VFIO nodes) is seen after so many

@@ -1,6 +1,6 @@
 //! What the kernel says of one physical GPU.
 
-use crate::{Memory, PciAddress, PciId, ProfileName};
+use crate::{Memory, PciAddress, PciId, ProfileName, nvidia::NvidiaVgpu};
 use serde::Serialize;
 use std::fmt;
 
@@ -69,6 +69,8 @@ pub struct Gpu {
     pub reset_methods: Vec<String>,
     pub sriov: Option<SriovCapability>,
     pub mdev_types: Vec<MdevType>,
+    /// None where it is not on NVIDIA's driver, or has no VFs to share.
+    pub nvidia: Option<NvidiaVgpu>,
 }
 
 impl Gpu {
@@ -88,6 +90,18 @@ impl Gpu {
             reset_methods: Vec::new(),
             sriov: None,
             mdev_types: Vec::new(),
+            nvidia: None,
         }
+    }
+
+    /// Why its SR-IOV capability gives no VFs to share, as the end of a sentence; none where it does.
+    pub(crate) fn without_vfs(&self) -> Option<String> {
+        let why = match self.sriov.as_ref().map(|sriov| sriov.total) {
+            None => "it has no SR-IOV capability",
+            Some(0) => "its SR-IOV capability allows no VFs, which the GPU's driver or firmware decides",
+            Some(1) => "its SR-IOV capability allows one VF, which is no share",
+            Some(_) => return None,
+        };
+        Some(why.to_owned())
     }
 }

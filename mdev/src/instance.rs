@@ -2,7 +2,10 @@
 //! exists is read from the kernel, whichever [`Mechanism`](crate::Mechanism) or person made it.
 
 use crate::{
-    DriverName, Error, Host, IommuGroup, PciAddress, mediated_device::MediatedDevice, vendor_clear,
+    DriverName, Error, Host, IommuGroup, PciAddress,
+    mediated_device::MediatedDevice,
+    nvidia::{self, TypeNames},
+    vendor_clear,
     virtual_function::VirtualFunction,
 };
 use serde::{Deserialize, Serialize};
@@ -74,7 +77,7 @@ pub enum ResetOutcome {
     /// The kernel reset the device. `method` is the first of the device's methods (`flr`, …); the
     /// kernel goes on to the next only where one turns out not to be supported.
     Done { method: String },
-    /// The device offers no reset between users. A mediated device is cleaned by destroying it and
+    /// The device offers no reset between users. A mediated device or an NVIDIA vGPU is cleaned by destroying it and
     /// creating it again (its parent driver starts it anew); anything else must stay out of use.
     NotOffered,
 }
@@ -101,7 +104,8 @@ pub struct Instance {
     pub sysfs: PathBuf,
     /// A VF's own PCI address; none for a mediated device.
     pub address: Option<PciAddress>,
-    /// The mdev type, or the VF count for a VF (`vf-8`): read back, never remembered.
+    /// The mdev type, the type of an NVIDIA vGPU, or the VF count for a VF (`vf-8`): read back, never
+    /// remembered.
     pub profile: crate::ProfileName,
     pub driver: Option<DriverName>,
     pub iommu_group: Option<IommuGroup>,
@@ -116,7 +120,7 @@ pub struct Instance {
 pub fn find(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<Instance>, Error> {
     match name {
         InstanceName::Vf(index) => match VirtualFunction::read(host, gpu, index)? {
-            Some(vf) => vf.instance(host, gpu),
+            Some(vf) => vf.instance(host, gpu, &TypeNames::of(host, gpu)),
             None => Ok(None),
         },
         InstanceName::Mdev(uuid) => match MediatedDevice::read(host, uuid)? {
@@ -132,8 +136,9 @@ pub fn find(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<I
 /// Where sysfs cannot be read.
 pub fn list(host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
     let mut instances = Vec::new();
+    let vgpus = TypeNames::of(host, gpu);
     for vf in VirtualFunction::all(host, gpu)? {
-        instances.extend(vf.instance(host, gpu)?);
+        instances.extend(vf.instance(host, gpu, &vgpus)?);
     }
     for mdev in MediatedDevice::all(host)? {
         instances.extend(mdev.instance(host, gpu)?);
@@ -143,6 +148,14 @@ pub fn list(host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
 }
 
 impl Instance {
+    /// Whether it is of this profile, for all that the device says: it does not name the type of a vGPU of
+    /// which no more fits ([`nvidia`]).
+    #[must_use]
+    pub fn may_be(&self, profile: &crate::ProfileName) -> bool {
+        let is_vf = matches!(self.name, InstanceName::Vf(_));
+        self.profile == *profile || (is_vf && nvidia::is_unnamed(&self.profile))
+    }
+
     /// Resets it between users by the kernel's `reset` in sysfs. The kernel's verdict is checked, and that
     /// the device answers afterwards. A mediated device has no reset there (VFIO_DEVICE_RESET needs it open).
     ///

@@ -6,7 +6,7 @@ mod tests;
 
 use crate::error::NotAGpu;
 use crate::pci_ids::PciIds;
-use crate::{Error, Gpu, Host, PciAddress, PciId, SriovCapability, attribute, device, mdev_bus};
+use crate::{Error, Gpu, Host, PciAddress, PciId, SriovCapability, attribute, device, mdev_bus, nvidia};
 use vgpud_config::GpuSelection;
 
 /// Base classes of PCI functions that count as GPUs (PCI Code and ID Assignment specification).
@@ -101,16 +101,18 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
     let methods = attribute::read(&folder.join("reset_method"))?.unwrap_or_default();
     // The kernel writes -1 where the machine has no NUMA information.
     let node = attribute::parse::<i64>(&folder.join("numa_node"), "the number of a NUMA node")?;
+    let (driver, sriov) = (device::driver(&folder)?, sriov(host, address)?);
     Ok(Gpu {
         subsystem: self::id(host, address, "subsystem_vendor", "subsystem_device")?,
         vendor_name: names.vendor(id),
         device_name: names.device(id),
         numa_node: node.and_then(|node| u32::try_from(node).ok()),
-        driver: device::driver(&folder)?,
         iommu_group: device::iommu_group(host, &folder)?,
         reset_methods: methods.split_whitespace().map(str::to_owned).collect(),
-        sriov: sriov(host, address)?,
         mdev_types: mdev_bus::types(host, address)?,
+        nvidia: nvidia::read(host, address, id, driver.as_ref(), sriov.as_ref())?,
+        driver,
+        sriov,
         ..Gpu::new(address, id, class)
     })
 }

@@ -28,6 +28,7 @@ mod mdev_bus;
 mod mechanism;
 mod mediated_device;
 mod module_alias;
+pub mod nvidia;
 mod pci_ids;
 mod physical_function;
 mod sriov;

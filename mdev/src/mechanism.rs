@@ -1,7 +1,7 @@
 //! The trait that every way of cutting a GPU implements.
 
 use crate::{ComputeShare, Error, Gpu, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
-use crate::{MechanismKind, mdev_bus::MdevBus, sriov::Sriov};
+use crate::{MechanismKind, mdev_bus::MdevBus, nvidia::vfio::NvidiaVfio, sriov::Sriov};
 use serde::Serialize;
 use std::fmt;
 
@@ -47,6 +47,11 @@ pub struct Taken {
 pub trait Mechanism: fmt::Debug + Send + Sync {
     fn kind(&self) -> MechanismKind;
 
+    /// Whether its refusal of this GPU is worth a word: a vendor's own says nothing of another vendor's. Pure.
+    fn concerns(&self, _gpu: &Gpu) -> bool {
+        true
+    }
+
     /// Why this mechanism cannot cut this GPU, from what the inventory read, as the end of a
     /// sentence ("it has no SR-IOV capability"); none where it can. Pure.
     fn unusable(&self, gpu: &Gpu) -> Option<String>;
@@ -68,6 +73,12 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     /// trusted: that is how one without a reset is made clean. A VF keeps its memory.
     fn makes_anew(&self) -> bool {
         false
+    }
+
+    /// Whether an instance's memory can be read back through its BARs, so that a scrub can show something.
+    /// Where it cannot, an instance is made anew between its owners, and nothing else opens it.
+    fn shows_memory(&self) -> bool {
+        true
     }
 
     /// Whether somebody has divided this GPU already, from what the inventory read. Pure.
@@ -127,6 +138,7 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
 #[must_use]
 pub fn mechanism(kind: MechanismKind) -> &'static dyn Mechanism {
     match kind {
+        MechanismKind::NvidiaVfio => &NvidiaVfio,
         MechanismKind::Sriov => &Sriov,
         MechanismKind::Mdev => &MdevBus,
     }
@@ -141,7 +153,15 @@ pub fn mechanisms(gpu: &Gpu) -> Vec<&'static dyn Mechanism> {
 /// Why no mechanism can cut this GPU, as a sentence for `vgpuctl gpus` and `doctor`; none where one can.
 #[must_use]
 pub fn uncuttable(gpu: &Gpu) -> Option<String> {
-    let reasons: Option<Vec<String>> =
-        MechanismKind::ALL.into_iter().map(|kind| mechanism(kind).unusable(gpu)).collect();
-    Some(format!("GPU {} cannot be cut: {}.", gpu.address, reasons?.join(", and ")))
+    if !mechanisms(gpu).is_empty() {
+        return None;
+    }
+    let concerned = MechanismKind::ALL.into_iter().map(mechanism).filter(|mechanism| mechanism.concerns(gpu));
+    let mut reasons: Vec<String> = Vec::new();
+    for reason in concerned.filter_map(|mechanism| mechanism.unusable(gpu)) {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    Some(format!("GPU {} cannot be cut: {}.", gpu.address, reasons.join(", and ")))
 }

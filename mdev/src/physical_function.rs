@@ -30,13 +30,17 @@ impl PhysicalFunction<'_> {
         })
     }
 
-    fn enabled(&self) -> Result<u16, Error> {
+    pub(crate) fn total(&self) -> Result<u16, Error> {
+        self.count("sriov_totalvfs")
+    }
+
+    pub(crate) fn enabled(&self) -> Result<u16, Error> {
         self.count("sriov_numvfs")
     }
 
     /// Makes `wanted` VFs exist, where none or as many do.
     pub(crate) fn enable(&self, wanted: u16) -> Result<VfsBefore, Error> {
-        let (gpu, total) = (self.gpu, self.count("sriov_totalvfs")?);
+        let (gpu, total) = (self.gpu, self.total()?);
         if wanted > total {
             return Err(Error::TooManyVfs { gpu, total, wanted });
         }

@@ -16,7 +16,7 @@ mod tests;
 
 use crate::{
     ComputeShare, Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress,
-    Profile, ProfileName, Taken, VfIndex, binding, instance,
+    Profile, ProfileName, Taken, VfIndex, binding, instance, nvidia,
     physical_function::{PhysicalFunction, VfsBefore},
     virtual_function::{VirtualFunction, count_of, profile_of},
 };
@@ -49,17 +49,15 @@ impl Mechanism for Sriov {
     }
 
     fn unusable(&self, gpu: &Gpu) -> Option<String> {
-        let Some(sriov) = &gpu.sriov else { return Some("it has no SR-IOV capability".to_owned()) };
-        match (&gpu.driver, sriov.total) {
-            (_, 0) => Some(
-                "its SR-IOV capability allows no VFs, which the GPU's driver or firmware decides".to_owned(),
-            ),
-            (_, 1) => Some("its SR-IOV capability allows one VF, which is no share".to_owned()),
-            (None, _) => Some("no driver is bound to it that could enable VFs".to_owned()),
-            (Some(driver), _) if WITHOUT_SRIOV.contains(&driver.0.as_str()) => {
+        if let Some(why) = gpu.without_vfs().or_else(|| nvidia::left_half_way(gpu)) {
+            return Some(why);
+        }
+        match &gpu.driver {
+            None => Some("no driver is bound to it that could enable VFs".to_owned()),
+            Some(driver) if WITHOUT_SRIOV.contains(&driver.0.as_str()) => {
                 Some(format!("its driver {driver} does not implement sriov_numvfs"))
             }
-            _ => None,
+            Some(_) => None,
         }
     }
 

@@ -56,7 +56,7 @@ impl FakeKernel {
         Ok(())
     }
 
-    fn make_vf(&self, state: &mut State, gpu: &FakeGpu, index: u16) {
+    pub(super) fn make_vf(&self, state: &mut State, gpu: &FakeGpu, index: u16) {
         let (pf, vf) = (gpu.address, vf_address(gpu, index));
         let group = state.group();
         self.function(state, vf, gpu.vf_id, gpu.class, group);
@@ -90,7 +90,7 @@ impl FakeKernel {
 }
 
 /// Routing id by offset and stride (drivers/pci/iov.c, `pci_iov_virtfn_devfn`).
-fn vf_address(gpu: &FakeGpu, index: u16) -> PciAddress {
+pub(super) fn vf_address(gpu: &FakeGpu, index: u16) -> PciAddress {
     let text = gpu.address.to_string();
     let part = |range| u16::from_str_radix(&text[range], 16).unwrap();
     let routing =

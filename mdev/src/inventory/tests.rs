@@ -55,6 +55,7 @@ fn gpus_are_told_from_other_functions_and_come_in_order() {
                 vf_aperture: Some(Memory::from_bytes(16 << 20)),
             }),
             mdev_types: Vec::new(),
+            nvidia: None,
         }
     );
     assert_eq!((mdev.numa_node, &mdev.vendor_name, &mdev.sriov), (None, &None, &None));
