@@ -30,10 +30,10 @@ pub struct Settings {
     pub run: RunSettings,
     pub scrub: ScrubSettings,
     pub quota: QuotaSettings,
-    pub nvidia: NvidiaSettings,
     /// Requests that can be made by a name.
     #[serde(rename = "class")]
     pub classes: BTreeMap<ClassName, ClassSettings>,
+    pub nvidia: NvidiaSettings,
     pub timeouts: Timeouts,
 }
 

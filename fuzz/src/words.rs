@@ -40,7 +40,7 @@ pub fn words(data: &[u8]) {
 }
 
 /// What is read is written so that it reads as the same; what is refused is named.
-fn check<T>(text: &str)
+pub(crate) fn check<T>(text: &str)
 where
     T: FromStr<Err: Error + 'static> + Display + PartialEq,
 {

@@ -16,6 +16,7 @@ pub mod fake;
 pub mod fuzzing;
 pub mod instance;
 pub mod inventory;
+pub mod nvidia;
 pub mod uevent;
 pub mod wait;
 
@@ -28,7 +29,6 @@ mod mdev_bus;
 mod mechanism;
 mod mediated_device;
 mod module_alias;
-pub mod nvidia;
 mod pci_ids;
 mod physical_function;
 mod sriov;

@@ -71,7 +71,10 @@ fn the_example_names_every_key_at_its_default() {
     let tables: Vec<_> = known_keys("");
     assert_eq!(
         tables,
-        ["daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "quota", "class", "nvidia", "timeouts"]
+        [
+            "daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "quota", "class", "nvidia",
+            "timeouts"
+        ]
     );
     for table in tables {
         let header = match &*table {

@@ -1,101 +1,173 @@
-//! Types of vGPUs as the driver lists them, and what their names say.
+//! The types that can be created on a virtual function now: `nvidia/creatable_vgpu_types` of it.
 //!
-//! `creatable_vgpu_types` has a header and one type a line, in one of two orders:
+//! Drivers write the columns in either order, below a header or without:
 //!
-//! | driver | header | line |
-//! |---|---|---|
-//! | most | `ID    : vGPU Name` | `1145  : NVIDIA L40S-1B` |
-//! | some | `vGPU Name  ID` | `NVIDIA A40-2Q  558` |
+//! ```text
+//! ID    : vGPU Name              vGPU Name      ID
+//! 1145  : NVIDIA L40S-1B         NVIDIA A40-2Q  558
+//! ```
 //!
-//! The short name is the last word, which all of NVIDIA's tools use (NVIDIA/go-nvlib, pkg/nvmdev).
+//! Only the header is there while the function has a vGPU, and while the card is full. The list changes
+//! with every vGPU on the card: it is read anew before each creation.
+//!
+//! Sources: harvester/pcidevices pkg/util/gpuhelper/testdata; documentation of NVIDIA's DRA driver.
 
-use crate::{Memory, ProfileName};
-use serde::Serialize;
+use super::VgpuType;
+use std::{fmt, num::NonZero};
+use vgpud_config::Quoted;
 
-/// A type of vGPU that can be created.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct VgpuType {
-    /// For this card and this driver alone.
-    pub number: u32,
-    /// Short, such as `L40S-8Q`.
-    pub name: ProfileName,
+/// The number of a vGPU type, as `current_vgpu_type` takes it. It is no identity: it differs between
+/// cards, and between drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VgpuTypeId(NonZero<u32>);
+
+/// A line of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatableType {
+    pub id: VgpuTypeId,
+    /// As the driver writes it.
+    pub name: String,
+    /// None: the name is not one of a vGPU type that is understood, and the type is of no use here.
+    pub vgpu: Option<VgpuType>,
 }
 
-/// The types in a list. A line that is no type is left out: the header, or what a later driver adds.
-pub(super) fn parse(list: &str) -> Vec<VgpuType> {
-    list.lines().filter_map(line).collect()
+/// A line that is no header and holds no number and name: the driver writes the list in another way.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "The driver's list of vGPU types has the line {}, which is no number with a name; see which driver it is",
+    Quoted(line)
+)]
+pub struct CreatableError {
+    line: String,
 }
 
-fn line(line: &str) -> Option<VgpuType> {
-    let by_number = line.split_once(':').and_then(|(number, name)| Some((number.trim().parse().ok()?, name)));
-    let (number, name) = by_number.or_else(|| {
-        let (name, number) = line.trim().rsplit_once(char::is_whitespace)?;
-        Some((number.parse().ok()?, name))
-    })?;
-    let name = name.split_whitespace().last()?.parse().ok()?;
-    (number != 0).then_some(VgpuType { number, name })
+impl VgpuTypeId {
+    /// None for 0, which means that there is no vGPU.
+    #[must_use]
+    pub fn new(number: u32) -> Option<Self> {
+        NonZero::new(number).map(Self)
+    }
+
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0.get()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| plain).and_then(Self::new)
+    }
 }
 
-/// Framebuffer by the gigabytes that stand in the name, binary as NVIDIA means them; 0 of them are 512 MiB.
-pub(super) fn framebuffer(name: &ProfileName) -> Option<Memory> {
-    let (_, last) = name.as_ref().rsplit_once('-')?;
-    let digits = last.trim_end_matches(|letter: char| letter.is_ascii_uppercase());
-    let gigabytes: u64 = digits.parse().ok()?;
-    let bytes = if gigabytes == 0 { 512 << 20 } else { gigabytes.checked_mul(1 << 30)? };
-    Some(Memory::from_bytes(bytes))
+impl fmt::Display for VgpuTypeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
-/// Whether the type lives in a GPU instance of MIG, as `A100-1-5C` does.
-pub(super) fn is_mig_backed(name: &ProfileName) -> bool {
-    let slices = name.as_ref().rsplit('-').nth(1);
-    slices.is_some_and(|slices| matches!(slices.as_bytes(), [b'1'..=b'9']))
+/// The types in such a list, in its order.
+///
+/// # Errors
+/// Where a line is not understood.
+pub fn creatable_types(text: &str) -> Result<Vec<CreatableType>, CreatableError> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_header(line));
+    lines.map(|line| row(line).ok_or_else(|| CreatableError { line: line.to_owned() })).collect()
+}
+
+fn is_header(line: &str) -> bool {
+    let words: Vec<_> = line.split([' ', '\t', ':']).filter(|word| !word.is_empty()).collect();
+    let is = |header: [&str; 3]| {
+        words.len() == 3 && words.iter().zip(header).all(|(a, b)| a.eq_ignore_ascii_case(b))
+    };
+    is(["id", "vgpu", "name"]) || is(["vgpu", "name", "id"])
+}
+
+/// No name begins with a number alone; some end with one (`NVIDIA GeForce RTX 3050`).
+fn row(line: &str) -> Option<CreatableType> {
+    let between = |c: char| c.is_whitespace() || c == ':';
+    let (first, after) = line.split_once(between)?;
+    let (before, last) = line.rsplit_once(between)?;
+    let (id, name) = match first.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => (first, after),
+        false => (last, before),
+    };
+    let (id, name) = (VgpuTypeId::read(id)?, name.trim_matches(between));
+    (!name.is_empty()).then(|| CreatableType { id, name: name.to_owned(), vgpu: name.parse().ok() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn types(list: &str) -> Vec<(u32, String)> {
-        parse(list).into_iter().map(|vgpu| (vgpu.number, vgpu.name.to_string())).collect()
+    fn shown(text: &str) -> Vec<String> {
+        let types = creatable_types(text).unwrap();
+        let short = |row: &CreatableType| row.vgpu.as_ref().map_or("-".to_owned(), ToString::to_string);
+        types.iter().map(|row| format!("{} {} = {}", row.id, row.name, short(row))).collect()
     }
 
     #[test]
-    fn both_orders_are_read() {
-        let by_number =
-            "ID    : vGPU Name\n1145  : NVIDIA L40S-1B\n1519 : NVIDIA RTX Pro 6000 Blackwell DC-3Q\n";
-        assert_eq!(types(by_number), [(1145, "L40S-1B".to_owned()), (1519, "DC-3Q".to_owned())]);
-        let by_name = "vGPU Name  ID\nNVIDIA A40-2Q  558\nGRID A100D-1-10CME\t707\n";
-        assert_eq!(types(by_name), [(558, "A40-2Q".to_owned()), (707, "A100D-1-10CME".to_owned())]);
-        for none in
-            ["", "ID    : vGPU Name\n", "vGPU Name  ID", "0 : NVIDIA L40S-1B", "99999999999 : X-1Q", "7 :"]
-        {
-            assert_eq!(types(none), [], "{none:?}");
+    fn both_orders_of_the_columns() {
+        let number_first = "ID    : vGPU Name\n1145  : NVIDIA L40S-1B\n2164  : NVIDIA L40S-3B\n";
+        assert_eq!(shown(number_first), ["1145 NVIDIA L40S-1B = L40S-1B", "2164 NVIDIA L40S-3B = L40S-3B"]);
+        let name_first = "vGPU Name    ID\nNVIDIA A40-2Q  558\nNVIDIA A40-4Q\t560";
+        assert_eq!(shown(name_first), ["558 NVIDIA A40-2Q = A40-2Q", "560 NVIDIA A40-4Q = A40-4Q"]);
+        let odd = "1604  : NVIDIA GeForce RTX 3050\nNVIDIA GeForce RTX 3060  1605\n1606:NVIDIA RTX Pro 6000 Blackwell DC-1-2";
+        assert_eq!(
+            shown(odd),
+            [
+                "1604 NVIDIA GeForce RTX 3050 = -",
+                "1605 NVIDIA GeForce RTX 3060 = -",
+                "1606 NVIDIA RTX Pro 6000 Blackwell DC-1-2 = DC-1-2"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_list_without_types() {
+        for empty in ["", "\n", "ID    : vGPU Name\n", "ID : vGPU NAME", "vGPU Name  ID\n\n"] {
+            assert_eq!(creatable_types(empty), Ok(vec![]), "{empty:?}");
         }
     }
 
     #[test]
-    fn names_say_size_and_kind() {
-        let of = |name: &str| {
-            let name: ProfileName = name.parse().unwrap();
-            (framebuffer(&name).map(|memory| memory.to_string()), is_mig_backed(&name))
-        };
-        let some = |memory: &str, mig| (Some(memory.to_owned()), mig);
-        assert_eq!(of("L40S-8Q"), some("8GiB", false));
-        assert_eq!(of("M60-0Q"), some("512MiB", false));
-        assert_eq!(of("A100-1-5CME"), some("5GiB", true));
-        assert_eq!(of("DC-1-24"), some("24GiB", true));
-        assert_eq!(of("H200X-141C"), some("141GiB", false));
-        assert_eq!(of("3050"), (None, false));
-        assert_eq!(of("type-1152"), some("1152GiB", false), "which is why no unnamed type is asked");
+    fn a_line_that_is_not_understood_is_named() {
+        for bad in [
+            "NVIDIA A40-2Q",
+            "558",
+            "558 :",
+            ": 558",
+            "0 : NVIDIA A40-2Q",
+            "4294967296 : NVIDIA A40-2Q",
+            "+558 : NVIDIA A40-2Q",
+            "none",
+        ] {
+            assert_eq!(
+                creatable_types(&format!("ID : vGPU Name\n559 : NVIDIA A40-3Q\n {bad}\n"))
+                    .unwrap_err()
+                    .to_string(),
+                format!(
+                    "The driver's list of vGPU types has the line {bad:?}, which is no number with a name; see which \
+                     driver it is"
+                )
+            );
+        }
     }
 
-    proptest::proptest! {
+    proptest! {
         #[test]
-        fn no_list_breaks_the_reader(list in "([0-9]{0,12}|NVIDIA|[A-Z0-9-]{1,8}|:| |\t|\n){0,30}") {
-            for vgpu in parse(&list) {
-                framebuffer(&vgpu.name);
-                is_mig_backed(&vgpu.name);
-            }
+        fn either_order_says_the_same(rows in prop::collection::vec((1_u32.., "NVIDIA [A-Z0-9]{1,6}-[1-9][0-9]{0,2}[QBAC]?"), 0..9)) {
+            let number_first: String = rows.iter().map(|(id, name)| format!("{id}  : {name}\n")).collect();
+            let name_first: String = rows.iter().map(|(id, name)| format!("{name}  {id}\n")).collect();
+            let types = creatable_types(&number_first).unwrap();
+            prop_assert_eq!(creatable_types(&name_first).unwrap(), types.clone());
+            let read: Vec<_> = types.into_iter().map(|row| (row.id.number(), row.name)).collect();
+            prop_assert_eq!(read, rows);
+        }
+
+        #[test]
+        fn no_text_breaks_the_reader(text in "([0-9]{1,11}|:| |\n|NVIDIA|A40-2Q|ID|vGPU Name|.){0,20}") {
+            let _ = creatable_types(&text);
         }
     }
 }

@@ -8,11 +8,7 @@
 //!
 //! While VFs are off the driver says nothing, and the catalogue tells which types a card is known to have.
 
-use super::{
-    NvidiaVgpu, VgpuVf,
-    creatable::{framebuffer, is_mig_backed},
-    is_unnamed,
-};
+use super::{NvidiaVgpu, VgpuVf, vgpu::understood};
 use crate::{Gpu, Memory, PciId, Profile, ProfileName, Taken};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,6 +47,14 @@ pub(super) fn when_empty(gpu: &Gpu) -> Vec<Profile> {
         types.extend(known_types(gpu.id).cloned());
     }
     Card::empty(gpu, types).offer(&[])
+}
+
+fn framebuffer(name: &ProfileName) -> Option<Memory> {
+    Some(understood(name)?.framebuffer)
+}
+
+fn is_mig_backed(name: &ProfileName) -> bool {
+    understood(name).is_some_and(|vgpu| vgpu.mig.is_some())
 }
 
 fn listed(vfs: &[VgpuVf]) -> BTreeSet<ProfileName> {
@@ -123,7 +127,7 @@ impl Card {
             let capacity = self.in_all(name).map_or(0, |most| most.min(self.vfs)).max(alike + available);
             Profile {
                 name: name.clone(),
-                memory: framebuffer(name).filter(|_| !is_unnamed(name)),
+                memory: framebuffer(name),
                 compute: None,
                 capacity: number(capacity),
                 available: number(available),

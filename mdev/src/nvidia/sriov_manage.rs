@@ -9,7 +9,7 @@
 //! The tool has to get the driver's `unbindLock` of the GPU, which it does not while a program uses
 //! NVML, such as DCGM's; then it is tried again some times.
 
-use super::{DRIVER, STUB, stranded};
+use super::vgpu::{self, DRIVER, STUB, stranded};
 use crate::{
     DriverName, Error, Host, PciAddress, attribute, device, physical_function::PhysicalFunction,
     virtual_function::VirtualFunction,
@@ -101,7 +101,7 @@ impl State {
         let is_whole = |vf: &VirtualFunction| {
             let folder = host.pci_device(vf.address);
             let is_nvidias = vf.driver.as_ref().is_some_and(|driver| driver.0 == DRIVER);
-            let offers = [super::folder(&folder), host.mdev_parent(vf.address)];
+            let offers = [vgpu::folder(&folder), host.mdev_parent(vf.address)];
             is_nvidias && offers.iter().any(|folder| attribute::exists(folder))
         };
         let whole = VirtualFunction::all(host, gpu)?.iter().filter(|vf| is_whole(vf)).count();

@@ -12,10 +12,13 @@
 //! Sources: NVIDIA Virtual GPU Software User Guide, "Creating an NVIDIA vGPU on a Linux with KVM
 //! Hypervisor" and its sections on vendor-specific VFIO; Proxmox qemu-server for the retries.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
-    DRIVER, NvidiaVgpu, TypeNames, VENDOR, creatable, current, current_vgpu_type, is_unnamed, left_half_way,
-    profiles,
+    NvidiaVgpu, TypeNames, VENDOR, current, is_unnamed, left_half_way, profiles,
     sriov_manage::{self, Before},
+    vgpu::{DRIVER, creatable, current_vgpu_type},
 };
 use crate::{
     Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,

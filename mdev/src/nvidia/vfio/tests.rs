@@ -1,8 +1,10 @@
-use super::{vfio::NvidiaVfio, *};
+use super::NvidiaVfio;
 use crate::{
-    Error, Gpu, Instance, InstanceName, Mechanism, Memory, Taken,
+    Error, Gpu, Host, Instance, InstanceName, Mechanism, Memory, PciAddress, ProfileName, Taken, VfIndex,
     fake::{FakeGpu, FakeHost, FakeTurn, FakeVgpus},
-    instance, inventory, mechanisms, uncuttable,
+    instance, inventory, mechanisms,
+    nvidia::{NvidiaVgpu, Turn},
+    uncuttable,
 };
 use nix::errno::Errno;
 use std::{error::Error as _, slice};
