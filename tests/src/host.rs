@@ -50,7 +50,6 @@ impl Host {
         cache: &Cache,
         images: &Images<'_>,
         spec: &HostSpec,
-        modules: &str,
         accelerator: &Accelerator,
         progress: Progress,
     ) -> Result<Self> {
@@ -67,7 +66,7 @@ impl Host {
         let listener = UnixListener::bind(&files.socket).at("listen at", &files.socket)?;
         listener.set_nonblocking(true).at("set up", &files.socket)?;
         let terminal = (spec.console == Console::Terminal).then(terminal::Restore::new);
-        let command = qemu::host(images, &files, spec, modules, accelerator);
+        let command = qemu::host(images, &files, spec, accelerator);
         let mut process = Process::start(command, spec.console)?;
         let connected = poll("QEMU to connect to the agent's socket", MOMENT, || match listener.accept() {
             Ok((stream, _)) => Ok(Some(stream)),

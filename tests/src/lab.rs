@@ -36,7 +36,6 @@ pub struct Lab {
     root: Root,
     disk: Entry,
     layer: Entry,
-    modules: String,
     accelerator: Accelerator,
     progress: Progress,
 }
@@ -65,13 +64,7 @@ impl Lab {
             cache.prune(name, keep)?;
         }
         let accelerator = Accelerator::choose(&cache, root.path(), layer.path(), progress)?;
-        let project = modules.path().join("project");
-        let modules = fs::read_to_string(&project)
-            .at("read", project)?
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(",");
-        Ok(Self { cache, root, disk, layer, modules, accelerator, progress })
+        Ok(Self { cache, root, disk, layer, accelerator, progress })
     }
 
     /// What runs the hosts, and why.
@@ -98,7 +91,7 @@ impl Lab {
             disk: self.disk.path().join("disk.img"),
             layer: self.layer.path(),
         };
-        Host::boot(&self.cache, &images, spec, &self.modules, &self.accelerator, progress)
+        Host::boot(&self.cache, &images, spec, &self.accelerator, progress)
     }
 }
 

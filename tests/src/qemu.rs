@@ -63,7 +63,6 @@ pub(crate) fn host(
     images: &Images<'_>,
     run: &RunFolder,
     spec: &HostSpec,
-    modules: &str,
     accelerator: &Accelerator,
 ) -> Command {
     let mut command = program(images.root);
@@ -78,7 +77,7 @@ pub(crate) fn host(
             Iommu::On => "initrd-iommu",
             Iommu::Off => "initrd",
         }))
-        .args(["-append", &kernel_parameters(spec, modules)]);
+        .args(["-append", &kernel_parameters(spec)]);
     for (id, path, option) in
         [("disk", &images.disk, "snapshot=on"), ("layer", &images.layer.join("layer.img"), "readonly=on")]
     {
@@ -115,14 +114,14 @@ pub(crate) fn host(
     command
 }
 
-fn kernel_parameters(spec: &HostSpec, modules: &str) -> String {
+fn kernel_parameters(spec: &HostSpec) -> String {
     let mut line =
         format!("console=ttyS0 quiet panic=-1 no_timer_check mem={MEMORY_END_GIB}G lab.vfio={}", spec.vfio);
     if spec.iommu == Iommu::On {
         line.push_str(" intel_iommu=on iommu=pt");
     }
     if !spec.gpus.is_empty() {
-        line.push_str(&format!(" lab.modules={modules} simgpu.gpus={}", spec.gpus.join(",")));
+        line.push_str(&format!(" simgpu.gpus={}", spec.gpus.join(",")));
     }
     if spec.disk.is_some() {
         line.push_str(" lab.disk=/dev/vdc");
@@ -199,21 +198,21 @@ mod tests {
 
     #[test]
     fn a_host_without_gpus_loads_none_of_the_projects_modules() {
-        let line = kernel_parameters(&HostSpec::default(), "simgpu");
-        assert!(!line.contains("lab.modules") && line.contains("lab.vfio=debian"), "{line}");
+        let line = kernel_parameters(&HostSpec::default());
+        assert!(!line.contains("simgpu") && line.contains("lab.vfio=debian"), "{line}");
     }
 
     #[test]
     fn gpus_reach_the_module_as_its_parameter() {
         let spec = HostSpec::default().gpus(["mi300x", "sim"]);
-        let line = kernel_parameters(&spec, "simgpu,simgpu_mdev");
-        assert!(line.contains(" lab.modules=simgpu,simgpu_mdev simgpu.gpus=mi300x,sim"), "{line}");
+        let line = kernel_parameters(&spec);
+        assert!(line.contains(" simgpu.gpus=mi300x,sim"), "{line}");
     }
 
     #[test]
     fn without_an_iommu_the_kernel_is_not_told_to_use_one() {
         let spec = HostSpec { iommu: Iommu::Off, ..HostSpec::default() };
-        assert!(!kernel_parameters(&spec, "").contains("iommu"));
+        assert!(!kernel_parameters(&spec).contains("iommu"));
     }
 
     #[test]

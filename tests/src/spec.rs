@@ -47,7 +47,7 @@ pub enum Console {
 pub struct HostSpec {
     pub vfio: VfioFlavour,
     pub iommu: Iommu,
-    /// The simulated GPUs, by the names of `tests/lab/kmod`; none: its modules are not loaded.
+    /// The simulated GPUs, by the names of `tests/lab/kmod`, with their PF drivers; none: no module of it is loaded.
     pub gpus: Vec<String>,
     /// More devices, as QEMU's `-device` takes them.
     pub devices: Vec<String>,

@@ -17,6 +17,8 @@ pub enum Model {
     Sim,
     Simmdev,
     Rtx5070,
+    L40s,
+    A100,
     B580,
 }
 
@@ -29,6 +31,8 @@ impl Model {
             Self::Sim => ("0x1234", "0x51a0"),
             Self::Simmdev => ("0x1234", "0x51a1"),
             Self::Rtx5070 => ("0x10de", "0x2f04"),
+            Self::L40s => ("0x10de", "0x26b9"),
+            Self::A100 => ("0x10de", "0x20b5"),
             Self::B580 => ("0x8086", "0xe20b"),
         }
     }
@@ -81,7 +85,7 @@ impl SimGpu {
             .to_owned()
     }
 
-    fn knob_path(&self, knob: &str) -> PathBuf {
+    pub fn knob_path(&self, knob: &str) -> PathBuf {
         Path::new("/sys/kernel/debug/simgpu").join(&self.address).join(knob)
     }
 

@@ -2,7 +2,6 @@
 # tree for each:
 #   /mnt/out/FLAVOUR/updates/*.ko   what the flavour adds (modprobe prefers updates/)
 #   /mnt/out/FLAVOUR/modules.*      the index of Debian's tree with these
-#   /mnt/out/project                the names of the project's modules
 # The host lays such a folder over Debian's own tree (host/init).
 kernel=$(ls /boot | sed -n 's/^vmlinuz-\(.*[0-9]-amd64\)$/\1/p')
 modules=/usr/lib/modules/$kernel
@@ -31,4 +30,3 @@ flavour debian &
 debian=$!
 flavour cdev KCFLAGS="$(cat /mnt/vfio/kcflags)" KBUILD_EXTRA_SYMBOLS=/mnt/vfio/Module.symvers
 wait $debian
-(cd /mnt/out/debian/updates && ls) | sed -n 's/\.ko$//p' > /mnt/out/project

@@ -19,6 +19,7 @@ mkdir -p $layer/vm $layer/modules
 archive $vm > $layer/vm/initrd
 cp "/boot/vmlinuz-$cloud" $layer/vm/vmlinuz
 install -m 755 /mnt/lab/host/init /mnt/lab/host/agent $layer/
+cp -r /mnt/lab/host/nvidia $layer/
 cp -r /mnt/modules/. $layer/modules/
 size=$(($(du -sm $layer | cut -f1) * 5 / 4 + 8))
 mke2fs -q -F -t ext4 -O ^has_journal -m 0 -d $layer /mnt/out/layer.img "${size}M"

@@ -19,21 +19,10 @@
 #define OK	"OK\n"
 #define REFUSAL	"Failed to do clrvffb with error: "
 
-static struct simgpu_func *func_of(struct device *dev)
-{
-	struct pci_dev *pdev = to_pci_dev(dev);
-	struct simgpu *gpu = simgpu_of(pdev);
-
-	for (unsigned int i = 1; i < gpu->nr_functions; i++)
-		if (gpu->functions[i].devfn == pdev->devfn)
-			return &gpu->functions[i];
-	return NULL;
-}
-
 static ssize_t clrvffb_show(struct device *dev, struct device_attribute *attr,
 			    char *buf)
 {
-	struct simgpu_func *vf = func_of(dev);
+	struct simgpu_func *vf = simgpu_func_of(to_pci_dev(dev));
 
 	if (!vf || !vf->clear_answer)
 		return 0;
@@ -43,7 +32,7 @@ static ssize_t clrvffb_show(struct device *dev, struct device_attribute *attr,
 static ssize_t clrvffb_store(struct device *dev, struct device_attribute *attr,
 			     const char *buf, size_t count)
 {
-	struct simgpu_func *vf = func_of(dev);
+	struct simgpu_func *vf = simgpu_func_of(to_pci_dev(dev));
 	enum simgpu_clrvffb how;
 	unsigned int pattern;
 

@@ -12,6 +12,7 @@
  */
 #include <linux/device.h>
 #include <linux/jiffies.h>
+#include <linux/module.h>
 #include <linux/sysfs.h>
 #include "simgpu.h"
 
@@ -26,6 +27,19 @@ struct pci_dev *simgpu_get_pci_dev(struct simgpu_func *fn)
 	return pci_get_domain_bus_and_slot(SIMGPU_DOMAIN, fn->gpu->busnr,
 					   fn->devfn);
 }
+EXPORT_SYMBOL_GPL(simgpu_get_pci_dev);
+
+/* The way back; NULL for a device that is none of ours. */
+struct simgpu_func *simgpu_func_of(struct pci_dev *pdev)
+{
+	struct simgpu *gpu = simgpu_of(pdev);
+
+	for (unsigned int i = 0; gpu && i < gpu->nr_functions; i++)
+		if (gpu->functions[i].devfn == pdev->devfn)
+			return &gpu->functions[i];
+	return NULL;
+}
+EXPORT_SYMBOL_GPL(simgpu_func_of);
 
 /* What a hotplug port does: stops the kernel from waiting for the function. */
 static void set_channel(struct simgpu_func *fn, pci_channel_state_t state)
@@ -188,6 +202,17 @@ static void remove_vf(struct simgpu_func *fn)
 	pci_dev_put(pf);
 }
 
+/*
+ * A PF must not go before its VFs (sriov_release() in drivers/pci/iov.c), and
+ * not every driver takes them away. Waits for their VFIO users.
+ */
+void simgpu_release_driver(struct pci_dev *pdev)
+{
+	device_release_driver(&pdev->dev);
+	if (pci_num_vf(pdev))
+		simgpu_disable_sriov(pdev);
+}
+
 static void unplug_work(struct work_struct *work)
 {
 	struct simgpu_func *fn = container_of(work, struct simgpu_func,
@@ -203,7 +228,7 @@ static void unplug_work(struct work_struct *work)
 	 * here until its user lets go of the device, and a write to
 	 * sriov_numvfs takes that lock inside the PF's device lock.
 	 */
-	device_release_driver(&pdev->dev);
+	simgpu_release_driver(pdev);
 	pci_dev_put(pdev);
 
 	pci_lock_rescan_remove();

@@ -169,6 +169,15 @@ static int windows_show(struct seq_file *m, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(windows);
 
+static int driver_show(struct seq_file *m, void *unused)
+{
+	struct simgpu *gpu = m->private;
+
+	seq_printf(m, "%s\n", simgpu_driver_module(gpu->model->driver));
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(driver);
+
 static ssize_t vram_read(struct file *file, char __user *buf, size_t count,
 			 loff_t *ppos)
 {
@@ -219,6 +228,7 @@ void simgpu_knobs_add(struct simgpu *gpu)
 	debugfs_create_u32("create_ms", 0600, dir, &knobs->create_ms);
 	debugfs_create_file("unplug", 0600, dir, gpu, &unplug_fops);
 	debugfs_create_file("counters", 0400, dir, gpu, &counters_fops);
+	debugfs_create_file("driver", 0400, dir, gpu, &driver_fops);
 	debugfs_create_file("windows", 0400, dir, gpu, &windows_fops);
 	debugfs_create_file_size("vram", 0600, dir, gpu, &vram_fops,
 				 simgpu_vram_size(gpu));

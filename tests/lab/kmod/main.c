@@ -22,7 +22,7 @@
 static char *gpus[MAX_GPUS] = { "sim" };
 static unsigned int nr_gpus;
 module_param_array(gpus, charp, &nr_gpus, 0444);
-MODULE_PARM_DESC(gpus, "models, one a GPU: mi300x, flex170, s7150, s7150-blind, sim, simmdev, rtx5070, b580 (default: sim)");
+MODULE_PARM_DESC(gpus, "models, one a GPU: mi300x, flex170, s7150, s7150-blind, sim, simmdev, rtx5070, l40s, a100, b580 (default: sim)");
 
 static int node[MAX_GPUS];
 static unsigned int nr_nodes;
@@ -184,11 +184,18 @@ err_vram:
 /* Waits for VFIO users of the GPU's functions. */
 static void remove_gpu(struct simgpu *gpu)
 {
+	struct pci_dev *pf;
+
 	list_del(&gpu->node);
 	simgpu_knobs_remove(gpu);
 	for (unsigned int i = 0; i < gpu->nr_functions; i++)
 		cancel_work_sync(&gpu->functions[i].unplug_work);
 
+	pf = simgpu_get_pci_dev(&gpu->functions[0]);
+	if (pf) {
+		simgpu_release_driver(pf);
+		pci_dev_put(pf);
+	}
 	pci_lock_rescan_remove();
 	pci_stop_root_bus(gpu->bus);
 	pci_remove_root_bus(gpu->bus);
@@ -280,7 +287,7 @@ static int __init simgpu_init(void)
 
 	ret = add_gpus();
 	if (!ret)
-		ret = simgpu_driver_register();
+		ret = simgpu_drivers_register();
 	if (ret) {
 		remove_gpus();
 		simgpu_knobs_exit();
@@ -291,7 +298,7 @@ static int __init simgpu_init(void)
 
 static void __exit simgpu_exit(void)
 {
-	simgpu_driver_unregister();
+	simgpu_drivers_unregister();
 	remove_gpus();
 	simgpu_knobs_exit();
 	destroy_workqueue(simgpu_wq);

@@ -87,12 +87,15 @@ static int vgpu_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	struct vgpu_parent *vp;
 	int ret;
 
-	if (!gpu)
-		return -ENODEV;
+	ret = simgpu_pf_probe(pdev, SIMGPU_DRIVER_MDEV);
+	if (ret)
+		return ret;
 
 	vp = kzalloc(sizeof(*vp), GFP_KERNEL);
-	if (!vp)
-		return -ENOMEM;
+	if (!vp) {
+		ret = -ENOMEM;
+		goto err_remove;
+	}
 	kref_init(&vp->kref);
 	vp->gpu = gpu;
 	vp->nr_units = min_t(u64, simgpu_vram_size(gpu) / VGPU_UNIT,
@@ -107,20 +110,17 @@ static int vgpu_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		vp->type_list[i] = &type->type;
 	}
 
-	ret = pci_enable_device(pdev);
-	if (ret)
-		goto err_put;
 	pci_set_drvdata(pdev, vp);
 	ret = mdev_register_parent(&vp->parent, &pdev->dev, &vgpu_mdev_driver,
 				   vp->type_list, VGPU_NR_TYPES);
 	if (ret)
-		goto err_disable;
+		goto err_put;
 	return 0;
 
-err_disable:
-	pci_disable_device(pdev);
 err_put:
 	vgpu_parent_put(vp);
+err_remove:
+	simgpu_pf_remove(pdev);
 	return ret;
 }
 
@@ -130,18 +130,12 @@ static void vgpu_pci_remove(struct pci_dev *pdev)
 	struct vgpu_parent *vp = pci_get_drvdata(pdev);
 
 	mdev_unregister_parent(&vp->parent);
-	pci_disable_device(pdev);
+	simgpu_pf_remove(pdev);
 	vgpu_parent_put(vp);
 }
 
-static const struct pci_device_id vgpu_pci_ids[] = {
-	{ PCI_DEVICE(SIMGPU_VENDOR_ID, SIMGPU_SIMMDEV_ID) },
-	{ }
-};
-
 static struct pci_driver vgpu_pci_driver = {
 	.name = "simgpu_mdev",
-	.id_table = vgpu_pci_ids,
 	.probe = vgpu_pci_probe,
 	.remove = vgpu_pci_remove,
 };
@@ -155,7 +149,7 @@ static int __init vgpu_init(void)
 	ret = mdev_register_driver(&vgpu_mdev_driver);
 	if (ret)
 		return ret;
-	ret = pci_register_driver(&vgpu_pci_driver);
+	ret = simgpu_register_driver(&vgpu_pci_driver, SIMGPU_DRIVER_MDEV);
 	if (ret)
 		mdev_unregister_driver(&vgpu_mdev_driver);
 	return ret;

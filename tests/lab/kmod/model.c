@@ -18,7 +18,7 @@
 #define S7150							\
 	.vendor = PCI_VENDOR_ID_ATI, .device = SIMGPU_S7150_ID,	\
 	.subvendor = PCI_VENDOR_ID_ATI, .subdevice = SIMGPU_S7150_ID, \
-	.class = CLASS_DISPLAY,					\
+	.driver = SIMGPU_DRIVER_SRIOV, .class = CLASS_DISPLAY,	\
 	.total_vfs = 16, .vf_device = SIMGPU_S7150_VF_ID,	\
 	.vf_offset = PCI_DEVFN(2, 0), .vf_stride = 1,		\
 	.clrvffb = true
@@ -26,7 +26,7 @@
 static const struct simgpu_model models[] = {
 	{
 		/* AMD Instinct MI300X; VFs of real ones start at 02.0 */
-		.name = "mi300x",
+		.name = "mi300x", .driver = SIMGPU_DRIVER_SRIOV,
 		.vendor = PCI_VENDOR_ID_ATI, .device = 0x74a1,
 		.subvendor = PCI_VENDOR_ID_ATI, .subdevice = 0x74a1,
 		.class = CLASS_ACCEL, .vram_size = SZ_128M,
@@ -34,7 +34,7 @@ static const struct simgpu_model models[] = {
 		.vf_offset = PCI_DEVFN(2, 0), .vf_stride = PCI_DEVFN(1, 0),
 	}, {
 		/* Intel Data Center GPU Flex 170; PF and VF share one id */
-		.name = "flex170",
+		.name = "flex170", .driver = SIMGPU_DRIVER_SRIOV,
 		.vendor = PCI_VENDOR_ID_INTEL, .device = 0x56c0,
 		.subvendor = PCI_VENDOR_ID_INTEL, .subdevice = 0x56c0,
 		.class = CLASS_DISPLAY, .vram_size = SZ_128M,
@@ -50,7 +50,7 @@ static const struct simgpu_model models[] = {
 		S7150, .vram_size = SZ_8M,
 	}, {
 		/* no vendor's: the plain SR-IOV GPU */
-		.name = "sim",
+		.name = "sim", .driver = SIMGPU_DRIVER_SRIOV,
 		.vendor = SIMGPU_VENDOR_ID, .device = SIMGPU_SIM_ID,
 		.subvendor = SIMGPU_VENDOR_ID, .subdevice = SIMGPU_SIM_ID,
 		.class = CLASS_3D, .vram_size = SZ_128M,
@@ -58,21 +58,37 @@ static const struct simgpu_model models[] = {
 		.vf_offset = PCI_DEVFN(1, 0), .vf_stride = PCI_DEVFN(1, 0),
 	}, {
 		/* no vendor's: mediated devices, see mdev_parent.c */
-		.name = "simmdev",
+		.name = "simmdev", .driver = SIMGPU_DRIVER_MDEV,
 		.vendor = SIMGPU_VENDOR_ID, .device = SIMGPU_SIMMDEV_ID,
 		.subvendor = SIMGPU_VENDOR_ID, .subdevice = SIMGPU_SIMMDEV_ID,
 		.class = CLASS_VGA, .vram_size = SZ_256M,
 	}, {
 		/* GeForce RTX 5070: says one VF, and no driver enables it */
-		.name = "rtx5070",
+		.name = "rtx5070", .driver = SIMGPU_DRIVER_DISPLAY,
 		.vendor = PCI_VENDOR_ID_NVIDIA, .device = 0x2f04,
 		.subvendor = PCI_VENDOR_ID_NVIDIA, .subdevice = 0x2f04,
 		.class = CLASS_VGA, .vram_size = SZ_32M,
 		.total_vfs = 1, .vf_device = 0x2f04,
 		.vf_offset = PCI_DEVFN(1, 0), .vf_stride = PCI_DEVFN(1, 0),
 	}, {
+		/* NVIDIA L40S; where VFs lie is the L20's, of the same chip */
+		.name = "l40s", .driver = SIMGPU_DRIVER_NVIDIA,
+		.vendor = PCI_VENDOR_ID_NVIDIA, .device = 0x26b9,
+		.subvendor = PCI_VENDOR_ID_NVIDIA, .subdevice = 0x26b9,
+		.class = CLASS_3D, .vram_size = SZ_64M,
+		.total_vfs = 32, .vf_device = 0x26b9,
+		.vf_offset = 4, .vf_stride = 1,
+	}, {
+		/* NVIDIA A100 PCIe 80GB: with MIG; all about its VFs is assumed */
+		.name = "a100", .driver = SIMGPU_DRIVER_NVIDIA,
+		.vendor = PCI_VENDOR_ID_NVIDIA, .device = 0x20b5,
+		.subvendor = PCI_VENDOR_ID_NVIDIA, .subdevice = 0x20b5,
+		.class = CLASS_3D, .vram_size = SZ_128M,
+		.total_vfs = 20, .vf_device = 0x20b5,
+		.vf_offset = 4, .vf_stride = 1,
+	}, {
 		/* Intel Arc B580: no SR-IOV capability at all */
-		.name = "b580",
+		.name = "b580", .driver = SIMGPU_DRIVER_DISPLAY,
 		.vendor = PCI_VENDOR_ID_INTEL, .device = 0xe20b,
 		.subvendor = PCI_VENDOR_ID_INTEL, .subdevice = 0xe20b,
 		.class = CLASS_VGA, .vram_size = SZ_32M,
@@ -85,6 +101,13 @@ const struct simgpu_model *simgpu_model_find(const char *name)
 		if (!strcmp(models[i].name, name))
 			return &models[i];
 	return NULL;
+}
+
+/* The model after this one in the table; the first after NULL. */
+const struct simgpu_model *simgpu_model_next(const struct simgpu_model *model)
+{
+	model = model ? model + 1 : models;
+	return model < models + ARRAY_SIZE(models) ? model : NULL;
 }
 
 /* All VFs have the same BAR size, and a BAR's size is a power of two. */

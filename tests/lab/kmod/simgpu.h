@@ -39,9 +39,20 @@
 #define SIMGPU_S7150_ID		0x6929
 #define SIMGPU_S7150_VF_ID	0x692f
 
+/* Which PF driver takes a GPU. Several models may have one card's identity. */
+enum simgpu_driver {
+	SIMGPU_DRIVER_SRIOV,	/* the plain PF driver, driver.c */
+	SIMGPU_DRIVER_DISPLAY,	/* one that knows no SR-IOV, driver.c */
+	SIMGPU_DRIVER_MDEV,	/* simgpu_mdev.ko */
+	SIMGPU_DRIVER_GIM,	/* gim.ko */
+	SIMGPU_DRIVER_XE,	/* simgpu_xe.ko */
+	SIMGPU_DRIVER_NVIDIA,	/* nvidia.ko */
+};
+
 /**
  * struct simgpu_model - a kind of GPU, one row of the table
  * @name:	word for the gpus= parameter
+ * @driver:	which PF driver takes it
  * @vendor:	vendor id of the PF, and so of its VFs
  * @device:	device id of the PF
  * @subvendor:	subsystem vendor id
@@ -56,6 +67,7 @@
  */
 struct simgpu_model {
 	const char *name;
+	enum simgpu_driver driver;
 	u16 vendor;
 	u16 device;
 	u16 subvendor;
@@ -70,6 +82,7 @@ struct simgpu_model {
 };
 
 const struct simgpu_model *simgpu_model_find(const char *name);
+const struct simgpu_model *simgpu_model_next(const struct simgpu_model *model);
 u64 simgpu_model_vf_size(const struct simgpu_model *model);
 u64 simgpu_model_span(const struct simgpu_model *model);
 
@@ -183,9 +196,9 @@ void simgpu_config_power_on(struct simgpu_func *fn);
 extern struct workqueue_struct *simgpu_wq;
 void simgpu_func_init(struct simgpu *gpu, unsigned int index);
 void simgpu_func_flr(struct simgpu_func *fn);
-struct pci_dev *simgpu_get_pci_dev(struct simgpu_func *fn);
 void simgpu_enable_vfs(struct simgpu *gpu, unsigned int nr);
 void simgpu_revive(struct simgpu *gpu);
+void simgpu_release_driver(struct pci_dev *pdev);
 int simgpu_unplug(struct simgpu *gpu, unsigned int index);
 int simgpu_replug(struct simgpu *gpu);
 
@@ -193,8 +206,9 @@ int simgpu_replug(struct simgpu *gpu);
 void simgpu_bus_scan(struct simgpu *gpu);
 
 /* driver.c */
-int simgpu_driver_register(void);
-void simgpu_driver_unregister(void);
+int simgpu_drivers_register(void);
+void simgpu_drivers_unregister(void);
+const char *simgpu_driver_module(enum simgpu_driver which);
 
 /* clrvffb.c */
 int simgpu_clrvffb_add(struct simgpu *gpu, unsigned int nr);
@@ -205,8 +219,26 @@ void simgpu_knobs_exit(void);
 void simgpu_knobs_add(struct simgpu *gpu);
 void simgpu_knobs_remove(struct simgpu *gpu);
 
-/* vram.c, and what simgpu_mdev needs of the rest */
+/*
+ * For PF drivers, which may be modules of their own: all of the following is
+ * exported. A driver is registered without an id table: it gets the ids of the
+ * models that name it, and its probe calls simgpu_pf_probe() first.
+ */
+#define simgpu_register_driver(driver, which) \
+	__simgpu_register_driver(driver, which, THIS_MODULE, KBUILD_MODNAME)
+int __simgpu_register_driver(struct pci_driver *driver,
+			     enum simgpu_driver which, struct module *owner,
+			     const char *mod_name);
 struct simgpu *simgpu_of(struct pci_dev *pdev);
+struct simgpu_func *simgpu_func_of(struct pci_dev *pdev);
+int simgpu_pf_probe(struct pci_dev *pdev, enum simgpu_driver which);
+void simgpu_pf_remove(struct pci_dev *pdev);
+int simgpu_enable_sriov(struct pci_dev *pdev, int nr);
+void simgpu_disable_sriov(struct pci_dev *pdev);
+
+struct pci_dev *simgpu_get_pci_dev(struct simgpu_func *fn);
+
+/* vram.c, faults.c */
 u64 simgpu_vram_size(struct simgpu *gpu);
 phys_addr_t simgpu_vram_phys(struct simgpu *gpu, u64 offset);
 void simgpu_regs_reset(struct simgpu_func *fn);

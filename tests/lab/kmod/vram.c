@@ -31,6 +31,7 @@ void simgpu_vram_fill(struct simgpu *gpu, u64 offset, u64 size, u8 value)
 		cond_resched();
 	}
 }
+EXPORT_SYMBOL_GPL(simgpu_vram_fill);
 
 /* What a reset that succeeds makes of a window. */
 void simgpu_vram_reset(struct simgpu *gpu, enum simgpu_flr how, u64 offset,
@@ -42,6 +43,7 @@ void simgpu_vram_reset(struct simgpu *gpu, enum simgpu_flr how, u64 offset,
 	if (how == SIMGPU_FLR_TABLE)
 		simgpu_vram_fill(gpu, offset + size - SZ_4K, SZ_4K, 0xa5);
 }
+EXPORT_SYMBOL_GPL(simgpu_vram_reset);
 
 /* An MSI-X table comes up empty, with every vector masked. */
 void simgpu_regs_reset(struct simgpu_func *fn)

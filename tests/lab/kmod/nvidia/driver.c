@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * nvidia: the PCI driver of PFs and VFs.
+ *
+ * It has no sriov_configure: VFs are made while another driver has the PF,
+ * which is what sriov-manage arranges, and survive the PF's way back here.
+ */
+#include <linux/module.h>
+#include "nvidia.h"
+
+static int pf_probe(struct pci_dev *pdev)
+{
+	struct nv_card *card;
+	int ret;
+
+	ret = simgpu_pf_probe(pdev, SIMGPU_DRIVER_NVIDIA);
+	if (ret)
+		return ret;
+	card = nv_card_make(simgpu_of(pdev));
+	ret = PTR_ERR_OR_ZERO(card);
+	if (!ret)
+		ret = nv_proc_add(card);
+	if (ret) {
+		pci_disable_device(pdev);
+		return ret;
+	}
+	nv_card_bind(card, pdev);
+	return 0;
+}
+
+static bool unloading;
+
+/* Leaves the VFs, but when the driver goes altogether. */
+static void pf_remove(struct pci_dev *pdev)
+{
+	struct nv_card *card = nv_card_get(simgpu_of(pdev));
+
+	if (READ_ONCE(card->knobs.clients))
+		pci_err(pdev, "NVRM: Attempting to remove device with non-zero usage count!\n");
+	nv_proc_remove(card);
+	nv_card_unbind(card);
+	if (unloading)
+		simgpu_disable_sriov(pdev);
+	pci_disable_device(pdev);
+}
+
+static int nv_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	return pdev->is_virtfn ? nv_vf_probe(pdev) : pf_probe(pdev);
+}
+
+static void nv_remove(struct pci_dev *pdev)
+{
+	if (pdev->is_virtfn)
+		nv_vf_remove(pdev);
+	else
+		pf_remove(pdev);
+}
+
+static struct pci_driver nv_driver = {
+	.name = "nvidia",
+	.probe = nv_probe,
+	.remove = nv_remove,
+	/* A VF's user decides where its DMA goes. */
+	.driver_managed_dma = true,
+};
+
+static int __init nv_init(void)
+{
+	int ret;
+
+	ret = nv_proc_init();
+	if (ret)
+		return ret;
+	ret = simgpu_register_driver(&nv_driver, SIMGPU_DRIVER_NVIDIA);
+	if (ret) {
+		nv_cards_free();
+		nv_proc_exit();
+	}
+	return ret;
+}
+
+static void __exit nv_exit(void)
+{
+	unloading = true;
+	pci_unregister_driver(&nv_driver);
+	nv_cards_free();
+	nv_proc_exit();
+}
+
+module_init(nv_init);
+module_exit(nv_exit);
+MODULE_DESCRIPTION("Simulated GPUs as NVIDIA's vGPU host driver shows them");
+MODULE_LICENSE("GPL");
