@@ -1,6 +1,6 @@
 //! What can go wrong with a device.
 
-use crate::{DriverName, MdevUuid, PciAddress, ProfileName, VfIndex, nvidia::Turned};
+use crate::{DriverName, MdevUuid, PciAddress, ProfileName, VfIndex};
 use std::{io, path::PathBuf};
 use vgpud_config::Quoted;
 
@@ -55,8 +55,13 @@ pub enum Error {
     )]
     DeadVf { gpu: PciAddress, vf: PciAddress, index: VfIndex, driver: String },
     /// What the GPU shows is not what the tool was run for.
-    #[error("GPU {gpu} {shown} after `sriov-manage {option}`, which {turned}; {way_out}")]
-    SriovManage { gpu: PciAddress, option: &'static str, turned: Turned, shown: String, way_out: String },
+    #[error("GPU {gpu} {found}; {way_out}")]
+    SriovManage {
+        gpu: PciAddress,
+        /// How it is, and what the tool said.
+        found: String,
+        way_out: String,
+    },
     #[error("Cannot run {}", program.display())]
     Run {
         program: PathBuf,

@@ -207,8 +207,8 @@ fn turn(host: &Host, gpu: PciAddress, turn: Turn) -> Result<(), Error> {
     } else {
         "the kernel log says why (`dmesg`); VFs need an IOMMU and room for their memory above 4G".to_owned()
     };
-    let (option, shown) = (turn.option(), state.to_string());
-    Err(Error::SriovManage { gpu, option, turned, shown, way_out })
+    let found = format!("{state} after `sriov-manage {}`, which {turned}", turn.option());
+    Err(Error::SriovManage { gpu, found, way_out })
 }
 
 /// One run at a time: the tool gives the ids of a GPU to another driver for a moment.

@@ -200,7 +200,8 @@ impl Mechanism for NvidiaVfio {
             }
             (_, Some(NvidiaVgpu::Mediated)) => Some("its vGPUs are mediated devices".to_owned()),
             (_, None | Some(NvidiaVgpu::NoVgpus)) => Some(format!(
-                "its driver {DRIVER} is not the vGPU host driver: its VFs have no nvidia/current_vgpu_type"
+                "its driver {DRIVER} is not the vGPU host driver, or its VFs were taken off it, which only \
+                 turning them off and on again with sriov-manage mends: none has nvidia/current_vgpu_type"
             )),
             (_, Some(NvidiaVgpu::Off { lacks, .. })) if !lacks.is_empty() => Some(format!(
                 "its driver {DRIVER} is not the vGPU host driver, or not all of it is there: this host lacks {}",

@@ -276,7 +276,9 @@ impl Drive {
         let plan = names.iter().map(|number| PlannedSlice {
             mechanism,
             name: match mechanism {
-                MechanismKind::Sriov => InstanceName::Vf(VfIndex((*number).into())),
+                MechanismKind::NvidiaVfio | MechanismKind::Sriov => {
+                    InstanceName::Vf(VfIndex((*number).into()))
+                }
                 MechanismKind::Mdev => InstanceName::Mdev(MdevUuid(Uuid::from_u128((*number).into()))),
             },
             capacity: host::CAPACITY,
