@@ -18,6 +18,9 @@ fn layout<'a>(geometry: &'a Geometry, instances: &[(MigClass, u8)]) -> Layout<'a
     Layout::new(geometry, &instances).unwrap()
 }
 
+/// The instances that are there, what is placed, and where it should begin.
+type Best = (&'static [(MigClass, u8)], MigClass, u8);
+
 /// Places one after the other, each at its best start.
 fn place<'a>(geometry: &'a Geometry, classes: &[MigClass]) -> Result<Vec<u8>, Blocked> {
     let mut layout: Layout<'a> = Layout::new(geometry, &[]).unwrap();
@@ -53,7 +56,7 @@ fn a_card_of_one_size_holds_as_many_as_mig_parted_makes() {
 #[test]
 fn the_best_start_keeps_the_largest_shapes_free() {
     let seven = geometry(7);
-    let cases: [(&[(MigClass, u8)], MigClass, u8); 13] = [
+    let cases: [Best; 15] = [
         (&[], One, 6),
         (&[], OneDouble, 6),
         (&[], Two, 4),
@@ -63,9 +66,11 @@ fn the_best_start_keeps_the_largest_shapes_free() {
         (&[], Seven, 0),
         (&[(One, 6)], One, 5),
         (&[(One, 6)], Two, 4),
-        // 3g at 0 stays possible; two double ones do at 4 and 6.
         (&[(Three, 4)], Three, 0),
         (&[(Three, 4)], One, 3),
+        // At 6 more small ones would fit, and no 3g.
+        (&[(Two, 0)], One, 3),
+        (&[(One, 1)], OneDouble, 2),
         (&[(Three, 4), (One, 3)], One, 2),
         (&[(Four, 0)], Two, 4),
         (&[(Four, 0), (Two, 4)], OneDouble, 6),
@@ -74,8 +79,7 @@ fn the_best_start_keeps_the_largest_shapes_free() {
         assert_eq!(layout(seven, instances).best_start(class, None), Ok(start), "{instances:?} {class}");
     }
     let four = geometry(4);
-    let cases: [(&[(MigClass, u8)], MigClass, u8); 4] =
-        [(&[], One, 3), (&[], Two, 2), (&[(One, 3)], One, 2), (&[(One, 3)], Two, 0)];
+    let cases: [Best; 4] = [(&[], One, 3), (&[], Two, 2), (&[(One, 3)], One, 2), (&[(One, 3)], Two, 0)];
     for (instances, class, start) in cases {
         assert_eq!(layout(four, instances).best_start(class, None), Ok(start), "{instances:?} {class}");
     }
