@@ -77,6 +77,8 @@ pub fn all() -> Vec<Suite> {
         Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
         Suite::new("personality_nvidia", debian().gpus(["a100", "l40s"]), 15),
         Suite::new("personality_nvidia", cdev().gpus(["a100", "l40s"]), 15),
+        Suite::new("nvidia", debian().gpus(["a100", "l40s"]), 15),
+        Suite::new("nvidia", cdev().gpus(["a100", "l40s"]), 15),
         Suite::new("sandbox", debian().gpus(["mi300x", "simmdev"]), 10),
         Suite::new("isolation", without_acs(debian()), 10),
         Suite::new("no_iommu", debian().gpus(["mi300x", "simmdev"]).without_iommu(), 10),

@@ -6,9 +6,12 @@
 //! beside one that exists is in mixed-size mode; what fits there after one more is not foreseen, and
 //! neither is it for vGPUs in GPU instances of MIG.
 //!
+//! Among types of one size the first is taken by a request that names no profile: compute, then
+//! workstation, types for games, desktop, and applications, each of which can less than the one before.
+//!
 //! While VFs are off the driver says nothing, and the catalogue tells which types a card is known to have.
 
-use super::{NvidiaVgpu, VgpuVf, vgpu::understood};
+use super::{NvidiaVgpu, VgpuSeries, VgpuVf, vgpu::understood};
 use crate::{Gpu, Memory, PciId, Profile, ProfileName, Taken};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,6 +58,16 @@ fn framebuffer(name: &ProfileName) -> Option<Memory> {
 
 fn is_mig_backed(name: &ProfileName) -> bool {
     understood(name).is_some_and(|vgpu| vgpu.mig.is_some())
+}
+
+fn rank(name: &ProfileName) -> u8 {
+    match understood(name).map(|vgpu| vgpu.series) {
+        Some(Some(VgpuSeries::C)) => 0,
+        Some(Some(VgpuSeries::Q)) => 1,
+        Some(None) | None => 2,
+        Some(Some(VgpuSeries::B)) => 3,
+        Some(Some(VgpuSeries::A)) => 4,
+    }
 }
 
 fn listed(vfs: &[VgpuVf]) -> BTreeSet<ProfileName> {
@@ -133,7 +146,9 @@ impl Card {
                 available: number(available),
             }
         };
-        counts.into_iter().map(profile).collect()
+        let mut profiles: Vec<_> = counts.into_iter().map(profile).collect();
+        profiles.sort_by_key(|profile| (profile.memory, rank(&profile.name)));
+        profiles
     }
 
     /// So many of a time-sliced type share the card's memory when nothing else does.
