@@ -15,6 +15,8 @@ pub enum MechanismKind {
     Sriov,
     /// Any parent of mediated devices.
     Mdev,
+    /// A whole GPU as one slice.
+    Passthrough,
 }
 
 /// A text that names no mechanism.
@@ -26,13 +28,14 @@ pub struct MechanismNameError {
 
 impl MechanismKind {
     /// Every kind, in the order in which a GPU's mechanism is chosen.
-    pub const ALL: [Self; 3] = [Self::NvidiaVfio, Self::Sriov, Self::Mdev];
+    pub const ALL: [Self; 4] = [Self::NvidiaVfio, Self::Sriov, Self::Mdev, Self::Passthrough];
 
     const fn name(self) -> &'static str {
         match self {
             Self::NvidiaVfio => "nvidia-vfio",
             Self::Sriov => "sriov",
             Self::Mdev => "mdev",
+            Self::Passthrough => "passthrough",
         }
     }
 }
@@ -82,7 +85,9 @@ mod tests {
         for bad in ["", "SRIOV", "mdev "] {
             assert_eq!(
                 bad.parse::<MechanismKind>().unwrap_err().to_string(),
-                format!("There is no mechanism {bad:?}; the mechanisms are nvidia-vfio, sriov, mdev")
+                format!(
+                    "There is no mechanism {bad:?}; the mechanisms are nvidia-vfio, sriov, mdev, passthrough"
+                )
             );
         }
     }

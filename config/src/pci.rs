@@ -14,6 +14,14 @@ pub struct PciAddress {
     function: u8,
 }
 
+impl PciAddress {
+    /// Whether both are functions of one device: they differ in the last digit at most.
+    #[must_use]
+    pub const fn same_device(self, other: Self) -> bool {
+        self.domain == other.domain && self.bus == other.bus && self.device == other.device
+    }
+}
+
 /// Vendor and device id, `vvvv:dddd` in lower-case hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -34,6 +42,14 @@ pub enum PciNameError {
 fn hex(text: &str, digits: std::ops::RangeInclusive<usize>) -> Option<u32> {
     let plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     (digits.contains(&text.len()) && plain).then(|| u32::from_str_radix(text, 16).ok())?
+}
+
+impl PciAddress {
+    /// Whether both are functions of one device, and so of one card.
+    #[must_use]
+    pub fn is_beside(self, other: Self) -> bool {
+        Self { function: 0, ..self } == Self { function: 0, ..other }
+    }
 }
 
 impl FromStr for PciAddress {

@@ -1,12 +1,14 @@
 //! What devices show, and the process that works on one reports.
 
 use crate::message;
-use vgpud_mdev::fuzzing::{total_vfs, vf_aperture};
-use vgpud_vmm::device::ConfigSpace;
+use vgpud_mdev::{
+    AccessControl, ConfigSpace,
+    fuzzing::{total_vfs, vf_aperture},
+};
 
 /// A function's config space, of 64, 256 or 4096 bytes, or cut short.
 pub fn pci_config(data: &[u8]) {
-    let config = ConfigSpace(data[..data.len().min(256)].to_vec());
+    let config = ConfigSpace(data[..data.len().min(4096)].to_vec());
     let capabilities = config.capabilities();
     assert!(capabilities.len() <= 48, "more capabilities than there is room for");
     let mut places: Vec<_> = capabilities.iter().map(|(_, at)| *at).collect();
@@ -18,7 +20,21 @@ pub fn pci_config(data: &[u8]) {
     let bars = (0..8).filter(|index| config.bar(*index).is_some()).count();
     assert!(bars <= 6);
     let _ = (config.id(), config.header_type(), config.command());
-    let _ = total_vfs(data);
+    let _ = total_vfs(&config);
+    access_control(&config);
+}
+
+/// Who is shown less may see less, and nothing else.
+fn access_control(config: &ConfigSpace) {
+    let whole = AccessControl::of(config);
+    if let Some(AccessControl::Off(services)) = &whole {
+        assert!((1..=4).contains(&services.len()));
+    }
+    for shown in [64, 256, config.0.len() / 2, config.0.len().saturating_sub(1)] {
+        let part = ConfigSpace(config.0[..shown.min(config.0.len())].to_vec());
+        let part = AccessControl::of(&part);
+        assert!(part.is_none() || part == whole, "{part:?} of {shown} bytes, {whole:?} of all");
+    }
 }
 
 /// A PF's `resource` attribute behind TotalVFs in two bytes.

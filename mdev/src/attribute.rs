@@ -18,7 +18,7 @@ use nix::libc::{ENODEV, ENOENT, ENOTDIR, ENXIO};
 use std::{
     fmt, fs, io,
     io::{Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
@@ -127,6 +127,14 @@ pub fn parse<T: FromStr>(path: &Path, wanted: &'static str) -> Result<Option<T>,
 pub fn link(path: &Path) -> Result<Option<String>, Error> {
     let target = unless_gone(path, fs::read_link(path))?;
     Ok(target.and_then(|target| Some(target.file_name()?.to_string_lossy().into_owned())))
+}
+
+/// The folder that a link, or a path through links, leads to; none where it leads nowhere.
+///
+/// # Errors
+/// Where the way cannot be followed.
+pub fn folder(path: &Path) -> Result<Option<PathBuf>, Error> {
+    unless_gone(path, fs::canonicalize(path))
 }
 
 /// Names in a folder, in order; none where it is missing.

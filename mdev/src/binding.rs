@@ -54,6 +54,17 @@ pub(crate) fn from_vfio(host: &Host, address: PciAddress) -> Result<(), Error> {
     if overridden.contains("vfio") { set_override(host, address, None) } else { Ok(()) }
 }
 
+/// Lets the kernel choose a driver for a function that has none. That none takes it is no error.
+///
+/// # Errors
+/// Where the kernel refuses to look.
+pub(crate) fn to_any_driver(host: &Host, address: PciAddress) -> Result<(), Error> {
+    match device::driver(&host.pci_device(address))? {
+        Some(_) => Ok(()),
+        None => host.write_attr(&host.pci_drivers_probe(), &address.to_string()),
+    }
+}
+
 fn vfio_driver(host: &Host, address: PciAddress) -> Result<DriverName, Error> {
     let path = host.pci_device(address).join("modalias");
     let modalias = attribute::read(&path)?.unwrap_or_default();
@@ -86,7 +97,11 @@ fn move_to(
 }
 
 /// Undoes [`move_to`] as far as it got.
-fn take_back(host: &Host, address: PciAddress, previous: Option<&DriverName>) -> Result<(), Error> {
+pub(crate) fn take_back(
+    host: &Host,
+    address: PciAddress,
+    previous: Option<&DriverName>,
+) -> Result<(), Error> {
     let folder = host.pci_device(address);
     if !attribute::exists(&folder) {
         return Ok(());

@@ -22,6 +22,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // Test equipment.
 
+mod config_space;
 mod driver;
 mod fault;
 mod gpu;
@@ -34,6 +35,7 @@ mod tests;
 mod tree;
 mod virtual_function;
 
+pub use config_space::function;
 pub use gpu::{FakeGpu, FakeMdevType};
 pub use kernel::FakeKernel;
 pub use nvidia::{FakeTurn, FakeVgpus};

@@ -1,6 +1,8 @@
 //! Private readers of outside bytes, for the crate in `fuzz/`.
 
-use crate::{Memory, PciId, inventory::resource, mdev_bus::description, module_alias, pci_ids::PciIds};
+use crate::{
+    ConfigSpace, Memory, PciId, inventory::resource, mdev_bus::description, module_alias, pci_ids::PciIds,
+};
 
 /// Of `modules.alias`, for a device with this `modalias`.
 #[must_use]
@@ -22,7 +24,7 @@ pub fn described_memory(description: &str) -> Option<Memory> {
 
 /// Of a PF's config space.
 #[must_use]
-pub fn total_vfs(config: &[u8]) -> Option<u16> {
+pub fn total_vfs(config: &ConfigSpace) -> Option<u16> {
     resource::total_vfs(config)
 }
 

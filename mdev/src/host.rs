@@ -87,6 +87,10 @@ impl Host {
         self.path("sys/bus/pci/drivers")
     }
 
+    pub fn pci_drivers_probe(&self) -> PathBuf {
+        self.path("sys/bus/pci/drivers_probe")
+    }
+
     pub fn mdev_devices(&self) -> PathBuf {
         self.path("sys/bus/mdev/devices")
     }

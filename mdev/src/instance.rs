@@ -2,10 +2,10 @@
 //! exists is read from the kernel, whichever [`Mechanism`](crate::Mechanism) or person made it.
 
 use crate::{
-    DriverName, Error, Host, IommuGroup, PciAddress,
+    DriverName, Error, Host, IommuGroup, PciAddress, device,
     mediated_device::MediatedDevice,
     nvidia::{self, TypeNames},
-    vendor_clear,
+    passthrough, reset, vendor_clear,
     virtual_function::VirtualFunction,
 };
 use serde::{Deserialize, Serialize};
@@ -39,15 +39,17 @@ impl FromStr for MdevUuid {
 pub enum InstanceName {
     Vf(VfIndex),
     Mdev(MdevUuid),
+    /// The GPU itself.
+    Whole,
 }
 
 impl InstanceName {
-    /// The name under which it is made anew: a new UUID, which nobody can mistake for the old device; a VF
-    /// stays the VF that it is.
+    /// The name under which it is made anew: a new UUID, which nobody can mistake for the old device; what is
+    /// there for good keeps its name.
     #[must_use]
     pub fn renewed(self) -> Self {
         match self {
-            Self::Vf(index) => Self::Vf(index),
+            Self::Vf(_) | Self::Whole => self,
             Self::Mdev(_) => Self::Mdev(MdevUuid(uuid::Uuid::new_v4())),
         }
     }
@@ -58,6 +60,7 @@ impl fmt::Display for InstanceName {
         match self {
             Self::Vf(VfIndex(index)) => write!(f, "VF {index}"),
             Self::Mdev(uuid) => write!(f, "mediated device {uuid}"),
+            Self::Whole => f.write_str("passthrough device"),
         }
     }
 }
@@ -77,8 +80,8 @@ pub enum ResetOutcome {
     /// The kernel reset the device. `method` is the first of the device's methods (`flr`, …); the
     /// kernel goes on to the next only where one turns out not to be supported.
     Done { method: String },
-    /// The device offers no reset between users. A mediated device or an NVIDIA vGPU is cleaned by destroying it and
-    /// creating it again (its parent driver starts it anew); anything else must stay out of use.
+    /// The device offers no reset between users. A mediated device or an NVIDIA vGPU is cleaned by
+    /// destroying it and creating it again (its driver starts it anew); anything else must stay out of use.
     NotOffered,
 }
 
@@ -127,7 +130,21 @@ pub fn find(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<I
             Some(mdev) => mdev.instance(host, gpu),
             None => Ok(None),
         },
+        InstanceName::Whole => whole(host, gpu),
     }
+}
+
+/// The GPU itself, where it is on VFIO.
+fn whole(host: &Host, gpu: PciAddress) -> Result<Option<Instance>, Error> {
+    let sysfs = host.pci_device(gpu);
+    let Some(profile) = passthrough::profile() else { return Ok(None) };
+    if !device::on_vfio(&sysfs)? {
+        return Ok(None);
+    }
+    let (driver, iommu_group) = (device::driver(&sysfs)?, device::iommu_group(host, &sysfs)?);
+    let nodes = device::vfio_nodes(host, &sysfs, iommu_group.as_ref())?;
+    let (name, address) = (InstanceName::Whole, Some(gpu));
+    Ok(Some(Instance { gpu, name, sysfs, address, profile, driver, iommu_group, nodes }))
 }
 
 /// All instances of the GPU, in order of name, whoever made them.
@@ -135,7 +152,7 @@ pub fn find(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<I
 /// # Errors
 /// Where sysfs cannot be read.
 pub fn list(host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
-    let mut instances = Vec::new();
+    let mut instances: Vec<Instance> = whole(host, gpu)?.into_iter().collect();
     let vgpus = TypeNames::of(host, gpu);
     for vf in VirtualFunction::all(host, gpu)? {
         instances.extend(vf.instance(host, gpu, &vgpus)?);
@@ -157,13 +174,21 @@ impl Instance {
     }
 
     /// Resets it between users by the kernel's `reset` in sysfs. The kernel's verdict is checked, and that
-    /// the device answers afterwards. A mediated device has no reset there (VFIO_DEVICE_RESET needs it open).
+    /// the device answers afterwards. A mediated device has no reset there (VFIO_DEVICE_RESET needs it open),
+    /// and an NVIDIA vGPU is for one owner alone.
     ///
     /// # Errors
     /// Where the kernel says that the reset failed, or the device is silent after it.
     pub fn reset(&self, host: &Host) -> Result<ResetOutcome, Error> {
         match self.name {
-            InstanceName::Vf(index) => self.virtual_function(host, index)?.reset(host),
+            InstanceName::Vf(index) => {
+                let vf = self.virtual_function(host, index)?.address;
+                match nvidia::current(&host.pci_device(vf))? {
+                    Some(_) => Ok(ResetOutcome::NotOffered),
+                    None => reset::reset(host, vf),
+                }
+            }
+            InstanceName::Whole => reset::reset(host, self.gpu),
             InstanceName::Mdev(_) => Ok(ResetOutcome::NotOffered),
         }
     }
@@ -176,7 +201,7 @@ impl Instance {
     pub fn clear_memory(&self, host: &Host) -> Result<ClearOutcome, Error> {
         match self.name {
             InstanceName::Vf(index) => vendor_clear::clear(host, self.virtual_function(host, index)?.address),
-            InstanceName::Mdev(_) => Ok(ClearOutcome::NotOffered),
+            InstanceName::Mdev(_) | InstanceName::Whole => Ok(ClearOutcome::NotOffered),
         }
     }
 
@@ -193,6 +218,6 @@ pub fn clear_attribute(host: &Host, gpu: PciAddress, name: InstanceName) -> Opti
         InstanceName::Vf(index) => {
             Some(vendor_clear::attribute_of(&host.pci_device(gpu).join(format!("virtfn{}", index.0))))
         }
-        InstanceName::Mdev(_) => None,
+        InstanceName::Mdev(_) | InstanceName::Whole => None,
     }
 }

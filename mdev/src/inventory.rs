@@ -128,7 +128,7 @@ fn sriov(host: &Host, address: PciAddress) -> Result<Option<SriovCapability>, Er
         bound += u16::from(device::driver(&folder.join(name))?.is_some());
     }
     let resources = attribute::read(&folder.join("resource"))?.unwrap_or_default();
-    let config = host.kernel().config_space(host, address)?.unwrap_or_default();
+    let config = host.config_space(address)?.unwrap_or_default();
     let vf_aperture =
         resource::total_vfs(&config).and_then(|in_config| resource::vf_aperture(&resources, in_config));
     Ok(Some(SriovCapability { total, enabled, bound, vf_aperture }))

@@ -20,7 +20,9 @@ pub mod nvidia;
 pub mod uevent;
 pub mod wait;
 
+mod access_control;
 mod binding;
+mod config_space;
 mod device;
 mod error;
 mod gpu;
@@ -29,12 +31,16 @@ mod mdev_bus;
 mod mechanism;
 mod mediated_device;
 mod module_alias;
+mod passthrough;
 mod pci_ids;
 mod physical_function;
+mod reset;
 mod sriov;
 mod vendor_clear;
 mod virtual_function;
 
+pub use access_control::AccessControl;
+pub use config_space::{BarKind, COMMAND, COMMAND_MEMORY, ConfigSpace, ExpressType, Extended};
 pub use error::{Error, NotAGpu};
 pub use gpu::{DriverName, Gpu, IommuGroup, MdevType, SriovCapability};
 pub use host::Host;

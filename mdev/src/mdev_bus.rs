@@ -22,7 +22,9 @@ pub(crate) struct MdevBus;
 fn uuid_of(gpu: PciAddress, name: InstanceName) -> Result<MdevUuid, Error> {
     match name {
         InstanceName::Mdev(uuid) => Ok(uuid),
-        InstanceName::Vf(_) => Err(Error::WrongName { mechanism: MechanismKind::Mdev, gpu, name }),
+        InstanceName::Vf(_) | InstanceName::Whole => {
+            Err(Error::WrongName { mechanism: MechanismKind::Mdev, gpu, name })
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The trait that every way of cutting a GPU implements.
 
 use crate::{ComputeShare, Error, Gpu, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
-use crate::{MechanismKind, mdev_bus::MdevBus, nvidia::vfio::NvidiaVfio, sriov::Sriov};
+use crate::{
+    MechanismKind, mdev_bus::MdevBus, nvidia::vfio::NvidiaVfio, passthrough::Passthrough, sriov::Sriov,
+};
 use serde::Serialize;
 use std::fmt;
 
@@ -59,6 +61,11 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     /// Whether this mechanism can cut this GPU, from what the inventory read. Pure.
     fn applies(&self, gpu: &Gpu) -> bool {
         self.unusable(gpu).is_none()
+    }
+
+    /// Whether it cuts a GPU only where the settings say so, because it takes the GPU from the host.
+    fn only_where_asked(&self) -> bool {
+        false
     }
 
     fn division(&self) -> Division;
@@ -141,13 +148,19 @@ pub fn mechanism(kind: MechanismKind) -> &'static dyn Mechanism {
         MechanismKind::NvidiaVfio => &NvidiaVfio,
         MechanismKind::Sriov => &Sriov,
         MechanismKind::Mdev => &MdevBus,
+        MechanismKind::Passthrough => &Passthrough,
     }
 }
 
-/// The mechanisms that can cut this GPU, the one to prefer first.
+/// All that may cut a GPU without being asked to by the settings.
+fn unasked() -> impl Iterator<Item = &'static dyn Mechanism> {
+    MechanismKind::ALL.into_iter().map(mechanism).filter(|mechanism| !mechanism.only_where_asked())
+}
+
+/// The mechanisms that can cut this GPU, the one to prefer first; without those that must be asked for.
 #[must_use]
 pub fn mechanisms(gpu: &Gpu) -> Vec<&'static dyn Mechanism> {
-    MechanismKind::ALL.into_iter().map(mechanism).filter(|mechanism| mechanism.applies(gpu)).collect()
+    unasked().filter(|mechanism| mechanism.applies(gpu)).collect()
 }
 
 /// Why no mechanism can cut this GPU, as a sentence for `vgpuctl gpus` and `doctor`; none where one can.
@@ -156,8 +169,8 @@ pub fn uncuttable(gpu: &Gpu) -> Option<String> {
     if !mechanisms(gpu).is_empty() {
         return None;
     }
-    let concerned = MechanismKind::ALL.into_iter().map(mechanism).filter(|mechanism| mechanism.concerns(gpu));
     let mut reasons: Vec<String> = Vec::new();
+    let concerned = unasked().filter(|mechanism| mechanism.concerns(gpu));
     for reason in concerned.filter_map(|mechanism| mechanism.unusable(gpu)) {
         if !reasons.contains(&reason) {
             reasons.push(reason);

@@ -33,7 +33,9 @@ const WITHOUT_SRIOV: [&str; 3] = ["amdgpu", "nouveau", "nvidia"];
 fn index_of(gpu: PciAddress, name: InstanceName) -> Result<VfIndex, Error> {
     match name {
         InstanceName::Vf(index) => Ok(index),
-        InstanceName::Mdev(_) => Err(Error::WrongName { mechanism: MechanismKind::Sriov, gpu, name }),
+        InstanceName::Mdev(_) | InstanceName::Whole => {
+            Err(Error::WrongName { mechanism: MechanismKind::Sriov, gpu, name })
+        }
     }
 }
 

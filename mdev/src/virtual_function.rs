@@ -1,8 +1,7 @@
 //! One virtual function as sysfs shows it.
 
 use crate::{
-    DriverName, Error, Host, Instance, InstanceName, PciAddress, ProfileName, ResetOutcome, VfIndex,
-    attribute, device,
+    DriverName, Error, Host, Instance, InstanceName, PciAddress, ProfileName, VfIndex, attribute, device,
     nvidia::{self, TypeNames},
 };
 
@@ -84,36 +83,5 @@ impl VirtualFunction {
         let enabled = attribute::parse::<u16>(&host.pci_device(gpu).join("sriov_numvfs"), "a number of VFs")?;
         let open = self.driver.is_some() && device::on_vfio(&host.pci_device(self.address))?;
         Ok(enabled.and_then(profile_of).filter(|_| open))
-    }
-
-    /// FLR, by the kernel's `reset`. The kernel itself quiets the device first: it clears the command
-    /// register, bus mastering included, and restores it (drivers/pci/pci.c,
-    /// `pci_dev_save_and_disable`), so that nothing needs to be written to config space here.
-    pub(crate) fn reset(&self, host: &Host) -> Result<ResetOutcome, Error> {
-        let folder = host.pci_device(self.address);
-        // Whose VM has ended; the next one gets another.
-        if nvidia::current(&folder)?.is_some() {
-            return Ok(ResetOutcome::NotOffered);
-        }
-        let methods = attribute::read(&folder.join("reset_method"))?;
-        // Kernels before 5.15 have no `reset_method`, and `reset` only where a method works.
-        let method = match methods.as_deref().map(str::split_whitespace) {
-            Some(mut methods) => methods.next().map(str::to_owned),
-            None => attribute::exists(&folder.join("reset")).then(|| "unnamed".to_owned()),
-        };
-        let Some(method) = method else { return Ok(ResetOutcome::NotOffered) };
-        host.write_attr(&folder.join("reset"), "1")?;
-        if self.silent(host)? {
-            Err(Error::NoAnswer(self.address))
-        } else {
-            Ok(ResetOutcome::Done { method })
-        }
-    }
-
-    /// Whether the device is gone or does not answer to reads of its config space. Judged, as the kernel does
-    /// (`pci_dev_wait`), by the command and status registers: a VF's vendor id reads as ones always.
-    fn silent(&self, host: &Host) -> Result<bool, Error> {
-        let header = attribute::bytes(&host.pci_device(self.address).join("config"), 8)?;
-        Ok(header.is_none_or(|header| header.get(4..8) == Some(&[0xff; 4])))
     }
 }

@@ -74,7 +74,7 @@ pub fn slice(slice: &Slice, snapshot: &Snapshot) -> api::Slice {
         address: instance.and_then(|instance| instance.address).map(|address| address.to_string()),
         mdev_uuid: match slice.name {
             InstanceName::Mdev(uuid) => Some(uuid.to_string()),
-            InstanceName::Vf(_) => None,
+            InstanceName::Vf(_) | InstanceName::Whole => None,
         },
         memory_bytes: slice.memory.map(Memory::bytes),
         compute_hundredths: slice.compute.map(hundredths),
@@ -223,6 +223,7 @@ fn past_lease(lease: PastLease, now: &State) -> api::PastLease {
     let (vf_index, mdev_uuid) = match lease.instance {
         Some(InstanceName::Vf(index)) => (Some(u32::from(index.0)), None),
         Some(InstanceName::Mdev(uuid)) => (None, Some(uuid.to_string())),
+        Some(InstanceName::Whole) => (None, None),
         None => (None, None),
     };
     api::PastLease {

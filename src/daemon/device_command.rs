@@ -36,12 +36,8 @@ struct Place {
     /// Its GPU
     #[arg(long, value_name = "ADDRESS")]
     gpu: PciAddress,
-    /// The number of the virtual function
-    #[arg(long, value_name = "NUMBER", required_unless_present = "mdev", conflicts_with = "mdev")]
-    vf: Option<u16>,
-    /// The UUID of the mediated device
-    #[arg(long, value_name = "UUID")]
-    mdev: Option<MdevUuid>,
+    #[command(flatten)]
+    instance: Which,
     /// The VFIO node to open it by
     #[arg(long, value_enum, default_value_t = NodeChoice::Auto)]
     node: NodeChoice,
@@ -57,6 +53,31 @@ struct Place {
     /// Give up first what the work does not need, for good
     #[arg(long)]
     confine: bool,
+}
+
+/// Which of the GPU's instances.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The number of the virtual function
+    #[arg(long, value_name = "NUMBER")]
+    vf: Option<u16>,
+    /// The UUID of the mediated device
+    #[arg(long, value_name = "UUID")]
+    mdev: Option<MdevUuid>,
+    /// The GPU itself
+    #[arg(long)]
+    whole: bool,
+}
+
+impl Which {
+    fn name(self) -> InstanceName {
+        match (self.mdev, self.vf) {
+            (Some(uuid), _) => InstanceName::Mdev(uuid),
+            (None, Some(index)) => InstanceName::Vf(VfIndex(index)),
+            (None, None) => InstanceName::Whole,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -76,10 +97,7 @@ impl DeviceCommand {
             DeviceTask::Scrub(place) => (Task::Scrub, place),
             DeviceTask::Preflight { place, level } => (Task::Preflight(*level), place),
         };
-        let name = match place.mdev {
-            Some(uuid) => InstanceName::Mdev(uuid),
-            None => InstanceName::Vf(VfIndex(place.vf.unwrap_or_default())),
-        };
+        let name = place.instance.name();
         let node = match place.node {
             NodeChoice::Auto => NodeKind::Auto,
             NodeChoice::Group => NodeKind::Group,

@@ -154,7 +154,17 @@ impl Kernel for ConfinedKernel {
                 "it was not there when vgpud was started, which confines itself before it serves; start vgpud again",
             )),
         };
-        turned.map_err(|source| mdev::Error::Run { program: host.sriov_manage(), source })
+        turned
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::Other => source,
+                io::ErrorKind::WouldBlock => {
+                    io::Error::other("the process vgpud-vfs, which runs it, does not answer")
+                }
+                kind => {
+                    io::Error::new(kind, "the process vgpud-vfs, which runs it, is gone; start vgpud again")
+                }
+            })
+            .map_err(|source| mdev::Error::Run { program: host.sriov_manage(), source })
     }
 }
 

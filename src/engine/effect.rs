@@ -57,6 +57,7 @@ impl fmt::Display for Target {
         match self.name {
             InstanceName::Vf(index) => write!(f, "{} (VF {} of {})", self.slice, index.0, self.gpu),
             InstanceName::Mdev(uuid) => write!(f, "{} (mdev {uuid} of {})", self.slice, self.gpu),
+            InstanceName::Whole => write!(f, "{} (all of {})", self.slice, self.gpu),
         }
     }
 }

@@ -7,7 +7,7 @@
 mod support;
 
 use std::{fs, process::Command};
-use support::{Daemon, Output, assert_nothing_left};
+use support::{Daemon, Output, assert_nothing_left, tell};
 
 /// PF of the igb.
 const IGB: &str = "8086:10c9";
@@ -19,12 +19,24 @@ fn igb() -> String {
     names.into_iter().find(|name| name.contains(':')).expect("an igb on the igb driver")
 }
 
+/// Address of the port that the card is in: in sysfs a function's folder is inside that of its port.
+fn port_above(function: &str) -> String {
+    let folder = fs::canonicalize(format!("/sys/bus/pci/devices/{function}")).unwrap();
+    folder.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// Why the VFs are in the PF's group, as an error and doctor say it.
+fn cause(pf: &str) -> String {
+    format!("since PCIe port {} above it has no access control (ACS)", port_above(pf))
+}
+
 #[test]
 fn a_vf_whose_group_holds_a_stranger_in_use_is_not_handed_over() {
     let pf = igb();
     let daemon = Daemon::start_with(&format!("[gpus]\ninclude = [\"{IGB}\"]"));
     let refused = daemon.ctl(&format!("create vf-2 --gpu {pf} --owner tenant"));
-    refused.fails_with(&[&pf, "igb", "group"]);
+    tell!("{}", refused.stderr.trim_end());
+    refused.fails_with(&[&format!("also holds {pf} (igb), {}", cause(&pf)), "turn on ACS in the firmware"]);
     assert!(
         fs::read_dir("/var/run/cdi").is_ok_and(|mut files| files.next().is_none())
             || !std::path::Path::new("/var/run/cdi").try_exists().unwrap()
@@ -36,14 +48,15 @@ fn a_vf_whose_group_holds_a_stranger_in_use_is_not_handed_over() {
 }
 
 #[test]
-fn doctor_names_the_stranger() {
+fn doctor_foretells_the_stranger_and_names_the_port_without_access_control() {
     let pf = igb();
     let daemon = Daemon::start_with(&format!("[gpus]\ninclude = [\"{IGB}\"]"));
-    fs::write(format!("/sys/bus/pci/devices/{pf}/sriov_drivers_autoprobe"), "0").unwrap();
-    fs::write(format!("/sys/bus/pci/devices/{pf}/sriov_numvfs"), "1").unwrap();
     let output = daemon.ctl("doctor");
-    fs::write(format!("/sys/bus/pci/devices/{pf}/sriov_numvfs"), "0").unwrap();
-    fs::write(format!("/sys/bus/pci/devices/{pf}/sriov_drivers_autoprobe"), "1").unwrap();
-    assert!(output.stdout.contains(&pf) && output.stdout.contains("igb"), "{output:#?}");
+    for line in output.stdout.lines().filter(|line| line.contains("ACS")) {
+        tell!("{}", line.trim());
+    }
+    assert_eq!(output.code, 1, "{output:#?}");
+    let told = format!("with {pf} (igb), {}", cause(&pf));
+    assert!(output.stdout.contains("virtual functions of") && output.stdout.contains(&told), "{output:#?}");
     assert_nothing_left(&daemon);
 }

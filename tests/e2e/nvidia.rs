@@ -120,9 +120,8 @@ fn a_vgpu_from_its_creation_to_its_end() {
         let slice = daemon.slice(&id);
         let tenant = Tenant::open(&slice);
         tenant.write();
-        for words in ["release", "destroy"] {
-            daemon.ctl(&format!("{words} {id}")).fails_with(&[&id, "nvidia-"]);
-        }
+        daemon.ctl(&format!("release {id}")).fails_with(&[&id, "is held by process", "(nvidia-"]);
+        daemon.ctl(&format!("destroy {id}")).fails_with(&[&id, "is leased to"]);
         assert_eq!(card.types(), ["1152"], "held, and left alone");
         drop(tenant);
         daemon.ok(&format!("release {id}"));
@@ -271,7 +270,7 @@ fn the_process_that_turns_vfs_on_is_missed_by_name() {
     Output::of(Command::new("kill").args(["-KILL", &child.to_string()])).success();
     let refused = daemon.ctl(&format!("create L40S-8Q --gpu {}", card.address()));
     tell!("{}", refused.stderr);
-    refused.fails_with(&["sriov-manage"]);
+    refused.fails_with(&["sriov-manage", "vgpud-vfs", "start vgpud again"]);
     assert_nothing_left(&daemon);
     let doctor = daemon.ctl("doctor").stdout;
     assert!(doctor.contains("nvidia-vfio into"), "{doctor}");

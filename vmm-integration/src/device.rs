@@ -7,14 +7,12 @@
 //! process of its own.
 
 mod access;
-mod config_space;
 mod error;
 mod ioctl;
 mod mapping;
 pub mod process;
 mod region;
 
-pub use config_space::{BarKind, ConfigSpace};
 pub use error::DeviceError;
 pub use mapping::{Mapping, NonZero};
 pub use region::{Access, Area, Region};
@@ -33,7 +31,7 @@ use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_BOOL,
     VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
 };
-use vgpud_mdev::Host;
+use vgpud_mdev::{COMMAND, COMMAND_MEMORY, ConfigSpace, Host};
 
 /// A device that this process has open.
 #[derive(Debug)]
@@ -160,14 +158,14 @@ impl Device {
     /// Where the device does not answer or does not take it.
     pub fn enable_memory(&self) -> Result<u16, DeviceError> {
         let command = self.config_space()?.command().unwrap_or_default();
-        self.set_command(command | config_space::COMMAND_MEMORY)?;
+        self.set_command(command | COMMAND_MEMORY)?;
         Ok(command)
     }
 
     /// # Errors
     /// Where the kernel refuses.
     pub fn set_command(&self, command: u16) -> Result<(), DeviceError> {
-        self.write(VFIO_PCI_CONFIG_REGION_INDEX, config_space::COMMAND, &command.to_le_bytes())
+        self.write(VFIO_PCI_CONFIG_REGION_INDEX, COMMAND, &command.to_le_bytes())
     }
 
     /// Maps a part of a region.

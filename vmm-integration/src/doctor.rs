@@ -13,7 +13,7 @@
 //! | `qemu` | QEMU's program and version |
 //! | `gpus` | GPUs found, and whether one can be cut |
 //! | `gpu` | each GPU: its driver, and how it can be cut or why not |
-//! | `isolation` | each GPU's IOMMU group and that of each of its slices |
+//! | `isolation` | each GPU's IOMMU group and that of each of its slices, and which port lacks ACS |
 //!
 //! Works without the daemon, and opens no device but `/dev/kvm`.
 

@@ -1,6 +1,12 @@
 //! Whether an IOMMU group isolates a slice (kernel: Documentation/driver-api/vfio.rst).
 
+mod cause;
+#[cfg(test)]
+mod tests;
+
 pub use crate::iommu::CpuVendor;
+pub use cause::Cause;
+
 use crate::{Error, iommu};
 use std::{fmt, path::Path};
 use vgpud_mdev::{DriverName, Host, Instance, InstanceName, attribute};
@@ -19,6 +25,31 @@ impl fmt::Display for Stranger {
     }
 }
 
+/// All that keep a group from VFIO beside one device of it, and what of the host put them there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strangers {
+    pub all: Vec<Stranger>,
+    /// None where it cannot be told.
+    pub cause: Option<Cause>,
+}
+
+impl Strangers {
+    /// The way out.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        let unknown = "unbind them or bind them to vfio-pci, or move the card to another slot";
+        self.cause.as_ref().map_or(unknown, Cause::mend)
+    }
+}
+
+impl fmt::Display for Strangers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<_> = self.all.iter().map(Stranger::to_string).collect();
+        f.write_str(&all.join(", "))?;
+        self.cause.as_ref().map_or(Ok(()), |cause| write!(f, ", since {cause}"))
+    }
+}
+
 /// Why a group does not isolate a slice. Its Display is [`Self::fault`] and [`Self::mend`] in one
 /// sentence.
 #[derive(Debug)]
@@ -26,7 +57,7 @@ pub enum IsolationError {
     NoIommu { device: String, cpu: CpuVendor },
     NoGroup { device: String },
     NoIommuMode { device: String, cpu: CpuVendor },
-    Strangers { device: String, group: u32, strangers: Vec<Stranger> },
+    Strangers { device: String, group: u32, strangers: Strangers },
     PhysicalFunction { device: String },
     Device(vgpud_mdev::Error),
 }
@@ -46,7 +77,7 @@ impl IsolationError {
                 format!("{device} is in VFIO's no-IOMMU mode, which isolates nothing")
             }
             Self::Strangers { device, group, strangers } => {
-                format!("IOMMU group {group} of {device} also holds {}", list(strangers))
+                format!("IOMMU group {group} of {device} also holds {strangers}")
             }
             Self::PhysicalFunction { device } => {
                 format!(
@@ -65,9 +96,7 @@ impl IsolationError {
             Self::NoGroup { .. } => {
                 Some("bind the device to its VFIO driver, or move the card to a slot behind the IOMMU")
             }
-            Self::Strangers { .. } => {
-                Some("unbind them or bind them to vfio-pci, or move the card to another slot")
-            }
+            Self::Strangers { strangers, .. } => Some(strangers.mend()),
             Self::PhysicalFunction { .. } => Some("hand over one of its slices"),
             Self::Device(_) => None,
         }
@@ -97,16 +126,12 @@ impl From<vgpud_mdev::Error> for IsolationError {
     }
 }
 
-fn list(strangers: &[Stranger]) -> String {
-    strangers.iter().map(Stranger::to_string).collect::<Vec<_>>().join(", ")
-}
-
 /// Checks that the slice has an IOMMU group and that nothing else in it is in use: every other
 /// member is unbound, a bridge, or on a VFIO driver. The kernel lets VFIO open no other group
 /// (`iommu_group_claim_dma_owner`); this says beforehand who is in the way.
 ///
 /// # Errors
-/// Names the strangers and their drivers, or says that there is no IOMMU and how to turn it on.
+/// Names the strangers, their drivers and what does not keep them apart, or says that there is no IOMMU and how to turn it on.
 pub fn check_group(host: &Host, instance: &Instance) -> Result<(), Error> {
     Ok(check(host, instance)?)
 }
@@ -114,7 +139,9 @@ pub fn check_group(host: &Host, instance: &Instance) -> Result<(), Error> {
 fn check(host: &Host, instance: &Instance) -> Result<(), IsolationError> {
     let device = match instance.name {
         InstanceName::Mdev(uuid) => uuid.to_string(),
-        InstanceName::Vf(_) => instance.address.map_or_else(|| instance.gpu.to_string(), |vf| vf.to_string()),
+        InstanceName::Vf(_) | InstanceName::Whole => {
+            instance.address.map_or_else(|| instance.gpu.to_string(), |vf| vf.to_string())
+        }
     };
     if attribute::read(&instance.sysfs.join("sriov_numvfs"))?.is_some_and(|count| count != "0") {
         return Err(IsolationError::PhysicalFunction { device });
@@ -128,27 +155,34 @@ fn check(host: &Host, instance: &Instance) -> Result<(), IsolationError> {
     };
     // VFIO makes up a group for a mediated device, whose isolation is its parent driver's. For a
     // PCI function such a group means that nothing isolates it.
-    if matches!(instance.name, InstanceName::Vf(_)) && iommu::made_up(&group)? {
+    if !matches!(instance.name, InstanceName::Mdev(_)) && iommu::made_up(&group)? {
         return Err(IsolationError::NoIommuMode { device, cpu: CpuVendor::of(host) });
     }
-    let strangers = strangers(&group, &device)?;
-    if strangers.is_empty() {
-        Ok(())
-    } else {
-        Err(IsolationError::Strangers { device, group: number, strangers })
+    match strangers(host, &instance.sysfs, Some(&device))? {
+        Some(strangers) => Err(IsolationError::Strangers { device, group: number, strangers }),
+        None => Ok(()),
     }
 }
 
-/// The members of a group (`group`: its folder), beside `device`, that keep it from VFIO.
-pub(crate) fn strangers(group: &Path, device: &str) -> Result<Vec<Stranger>, vgpud_mdev::Error> {
-    let members = group.join("devices");
-    let mut strangers = Vec::new();
-    for member in attribute::names(&members)?.into_iter().filter(|member| member != device) {
+/// Who keeps the group of the device in this folder from VFIO. The device itself, of this name, does not
+/// count; without a name it does, as it does for virtual functions that it will make.
+pub(crate) fn strangers(
+    host: &Host,
+    folder: &Path,
+    device: Option<&str>,
+) -> Result<Option<Strangers>, vgpud_mdev::Error> {
+    let members = folder.join("iommu_group/devices");
+    let mut all = Vec::new();
+    for member in attribute::names(&members)?.into_iter().filter(|member| device != Some(member)) {
         if let Some(driver) = in_the_way(&members.join(&member))? {
-            strangers.push(Stranger { device: member, driver });
+            all.push(Stranger { device: member, driver });
         }
     }
-    Ok(strangers)
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let cause = cause::cause(host, folder, &all)?;
+    Ok(Some(Strangers { all, cause }))
 }
 
 /// The driver that keeps the group of the device in folder `member` from VFIO, if one does.
@@ -162,6 +196,3 @@ fn in_the_way(member: &Path) -> Result<Option<DriverName>, vgpud_mdev::Error> {
         || attribute::read(&member.join("class"))?.is_some_and(|class| class.starts_with("0x0604"));
     Ok((!harmless).then_some(DriverName(driver)))
 }
-
-#[cfg(test)]
-mod tests;

@@ -206,6 +206,12 @@ impl Scrub<'_> {
                 let why = format!("only {checked} bytes of its {owned} can be mapped and read back");
                 Verdict::Unchecked { why }
             }
+            (_, _, None) if self.subject.instance.name == InstanceName::Whole => {
+                let why = format!(
+                    "how much memory a whole GPU has is not known, and {checked} bytes can be mapped"
+                );
+                Verdict::Unchecked { why }
+            }
             (_, 0, _) => Verdict::Clean,
             _ => Verdict::CleanedByOverwrite,
         };

@@ -41,7 +41,9 @@ const LETTING_GO: Duration = Duration::from_secs(10);
 fn index_of(gpu: PciAddress, name: InstanceName) -> Result<VfIndex, Error> {
     match name {
         InstanceName::Vf(index) => Ok(index),
-        InstanceName::Mdev(_) => Err(Error::WrongName { mechanism: MechanismKind::NvidiaVfio, gpu, name }),
+        InstanceName::Mdev(_) | InstanceName::Whole => {
+            Err(Error::WrongName { mechanism: MechanismKind::NvidiaVfio, gpu, name })
+        }
     }
 }
 

@@ -127,6 +127,7 @@ pub fn daemon(places: &Places) -> Result<Vec<Rule>, SandboxError> {
         rule(&places.cdi, Right::Keep),
         rule(&places.socket, Right::Serve),
         rule(host.pci_drivers(), Right::Set),
+        rule(host.pci_drivers_probe(), Right::Set),
         // This process and its libraries, and the host's user database (nsswitch.conf(5)).
         rule(real.path("/proc"), Right::Read),
         rule(real.path("/dev/null"), Right::Use),

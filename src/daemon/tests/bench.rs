@@ -80,7 +80,7 @@ impl DeviceWork for FakeDevices {
             return Err(ProcessError::Late { stage, within });
         }
         let reset = match job.name {
-            InstanceName::Vf(_) => ResetEvidence::Done { methods: "flr".to_owned() },
+            InstanceName::Vf(_) | InstanceName::Whole => ResetEvidence::Done { methods: "flr".to_owned() },
             InstanceName::Mdev(_) => ResetEvidence::NotOffered,
         };
         let reset = self.reset.lock().unwrap().clone().unwrap_or(reset);

@@ -193,6 +193,7 @@ impl Sample {
             mechanism: match name {
                 InstanceName::Vf(_) => MechanismKind::Sriov,
                 InstanceName::Mdev(_) => MechanismKind::Mdev,
+                InstanceName::Whole => MechanismKind::Passthrough,
             },
             profile: "size-8".parse().unwrap(),
             name,

@@ -126,6 +126,7 @@ impl Job {
         words.push(match self.name {
             InstanceName::Vf(index) => format!("--vf={}", index.0),
             InstanceName::Mdev(uuid) => format!("--mdev={uuid}"),
+            InstanceName::Whole => "--whole".to_owned(),
         });
         let node = match self.node {
             NodeKind::Auto => "auto",

@@ -1,7 +1,10 @@
 //! Checks of the GPUs: drivers, ways of cutting, isolation.
 
 use super::Check;
-use crate::{Error, isolation};
+use crate::{
+    Error,
+    isolation::{self, Cause},
+};
 use vgpud_config::Settings;
 use vgpud_mdev::{
     Gpu, Host, instance,
@@ -116,38 +119,42 @@ fn isolation(host: &Host, gpu: &Gpu) -> Vec<Check> {
     if uncuttable(gpu).is_some() {
         return checks;
     }
-    // Mediated devices are isolated by their parent's driver; virtual functions get groups of their
-    // own unless the way up to the CPU lacks isolation (ACS), which the GPU's own group shows.
-    let group = host.pci_device(gpu.address).join("iommu_group");
-    match (&gpu.iommu_group, isolation::strangers(&group, &gpu.address.to_string())) {
-        (_, Err(error)) => checks.push(Check::unreadable(NAME, &error)),
-        (None, _) if gpu.sriov.is_some() => checks.push(Check::fail(
-            NAME,
-            format!("{} has no IOMMU group, so its virtual functions will have none", gpu.address),
-            "see the check of the IOMMU above",
-        )),
-        (None, _) => {}
-        (Some(group), Ok(strangers)) if strangers.is_empty() => {
-            checks.push(Check::pass(
-                NAME,
-                format!("{} shares IOMMU group {} with nothing in use", gpu.address, group.number),
-            ));
-        }
-        (Some(group), Ok(strangers)) => {
-            let names: Vec<_> = strangers.iter().map(ToString::to_string).collect();
-            checks.push(Check::warn(
-                NAME,
-                format!(
-                    "{} shares IOMMU group {} with {}, and its virtual functions may too",
-                    gpu.address,
-                    group.number,
-                    names.join(", ")
-                ),
-                "move the card to a slot of its own root port, or turn on ACS in the firmware (BIOS)",
-            ));
-        }
-    }
+    checks.extend(foretold(host, gpu));
     checks
+}
+
+/// Of slices to come. Mediated devices are isolated by their parent's driver. Virtual functions get groups
+/// of their own, unless something on the way up to the CPU lacks access control (ACS), which the GPU's own
+/// group shows: below such a port they share that group, and the GPU, on its driver, is in their way.
+fn foretold(host: &Host, gpu: &Gpu) -> Option<Check> {
+    const NAME: &str = "isolation";
+    let Gpu { address, .. } = gpu;
+    let Some(group) = &gpu.iommu_group else {
+        let lost = format!("{address} has no IOMMU group, so its virtual functions will have none");
+        return gpu.sriov.is_some().then(|| Check::fail(NAME, lost, "see the check of the IOMMU above"));
+    };
+    let number = group.number;
+    let strangers = |to: Option<&str>| isolation::strangers(host, &host.pci_device(*address), to);
+    Some(match (strangers(None), strangers(Some(&address.to_string()))) {
+        (Err(error), _) | (_, Err(error)) => Check::unreadable(NAME, &error),
+        (Ok(Some(all)), _) if gpu.sriov.is_some() && matches!(all.cause, Some(Cause::Port { .. })) => {
+            let found = format!("virtual functions of {address} will share IOMMU group {number} with {all}");
+            Check::fail(NAME, found, all.mend())
+        }
+        (_, Ok(None)) => {
+            Check::pass(NAME, format!("{address} shares IOMMU group {number} with nothing in use"))
+        }
+        (_, Ok(Some(others))) => Check::warn(
+            NAME,
+            format!(
+                "{address} shares IOMMU group {number} with {others}; its virtual functions may share it too"
+            ),
+            match others.cause {
+                Some(_) => others.mend(),
+                None => "move the card to a slot of its own root port, or turn on ACS in the firmware (BIOS)",
+            },
+        ),
+    })
 }
 
 fn refused(error: &Error) -> Check {

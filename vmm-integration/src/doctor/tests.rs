@@ -354,7 +354,23 @@ fn a_gpu_s_group_foretells_those_of_its_slices() {
     tree.write(&format!("{audio}/class"), "0x040300\n");
     tree.link(audio, "driver", "/sys/bus/pci/drivers/snd_hda_intel");
     tree.link("/sys/kernel/iommu_groups/5/devices", "0000:41:00.1", audio);
-    expect(&tree.check("isolation"), "warn", "with 0000:41:00.1 (snd_hda_intel), and", "ACS");
+    expect(&tree.check("isolation"), "warn", "with 0000:41:00.1 (snd_hda_intel); its", "ACS in the firmware");
+    let config = tree.host.path(PF).join("config");
+    std::fs::write(config, vgpud_mdev::fake::function(0, 0x80, None).0).unwrap();
+    let found =
+        "(snd_hda_intel), since 0000:41:00.0 is on one card with them and has no access control (ACS); its";
+    expect(&tree.check("isolation"), "warn", found, "no other slot");
+    let port = "/sys/devices/pci0000:40/0000:40:01.1";
+    tree.link("/sys/kernel/iommu_groups/5/devices", "0000:41:00.0", PF);
+    std::fs::create_dir_all(tree.host.path(port)).unwrap();
+    std::fs::rename(tree.host.path(PF), tree.host.path(port).join("0000:41:00.0")).unwrap();
+    tree.link("/sys/bus/pci/devices", "0000:41:00.0", &format!("{port}/0000:41:00.0"));
+    tree.link("/sys/bus/pci/devices", "0000:40:01.1", port);
+    tree.link(port, "iommu_group", "/sys/kernel/iommu_groups/5");
+    std::fs::write(tree.host.path(port).join("config"), vgpud_mdev::fake::function(4, 1, None).0).unwrap();
+    let found = "virtual functions of 0000:41:00.0 will share IOMMU group 5 with 0000:41:00.0 (gim), 0000:41:00.1 \
+                 (snd_hda_intel), since PCIe port 0000:40:01.1 above it has no access control (ACS)";
+    expect(&tree.check("isolation"), "fail", found, "turn on ACS");
     tree.remove(&format!("{PF}/iommu_group"));
     expect(&tree.check("isolation"), "fail", "has no IOMMU group, so its virtual functions", "IOMMU above");
 }

@@ -1,9 +1,18 @@
 use super::*;
 use std::{fs, os::unix::fs::symlink};
 use tempfile::TempDir;
-use vgpud_mdev::{IommuGroup, MdevUuid, VfIndex, VfioNodes};
+use vgpud_mdev::{ConfigSpace, IommuGroup, MdevUuid, VfIndex, VfioNodes, fake::function};
 
 const VF: &str = "0000:41:02.0";
+
+/// PCIe types.
+const ENDPOINT: u8 = 0;
+const ROOT_PORT: u8 = 4;
+const UPSTREAM_PORT: u8 = 5;
+const DOWNSTREAM_PORT: u8 = 6;
+
+/// Capability and control register of a port that keeps devices apart.
+const COMPLETE: Option<(u16, u16)> = Some((0x1f, 0x1d));
 
 /// A host with one VF in IOMMU group 7.
 struct Tree {
@@ -51,6 +60,24 @@ impl Tree {
         }
     }
 
+    /// Puts the VF below these bridges, the uppermost first: their addresses, groups and config spaces.
+    /// Group 7 has a stranger.
+    fn way(&self, bridges: &[(&str, u32, ConfigSpace)]) {
+        let mut folder = self.host.path("/sys/devices/pci0000:40");
+        for (name, group, config) in bridges {
+            folder.push(name);
+            fs::create_dir_all(&folder).unwrap();
+            symlink(&folder, self.host.pci_devices().join(name)).unwrap();
+            let group = self.host.path(format!("/sys/kernel/iommu_groups/{group}"));
+            symlink(group, folder.join("iommu_group")).unwrap();
+            fs::write(folder.join("config"), &config.0).unwrap();
+        }
+        let link = self.instance().sysfs;
+        fs::rename(&link, folder.join(VF)).unwrap();
+        symlink(folder.join(VF), &link).unwrap();
+        self.device("0000:41:00.0", Some("gim"), "0x120000");
+    }
+
     fn refusal(&self) -> String {
         check_group(&self.host, &self.instance()).unwrap_err().to_string()
     }
@@ -85,6 +112,98 @@ fn strangers_are_named_with_their_drivers() {
         "IOMMU group 7 of 0000:41:02.0 also holds 0000:00:1f.0 (lpc_ich), 0000:41:00.1 (snd_hda_intel); \
          unbind them or bind them to vfio-pci, or move the card to another slot"
     );
+}
+
+const UNEXPLAINED: &str = "IOMMU group 7 of 0000:41:02.0 also holds 0000:41:00.0 (gim); \
+    unbind them or bind them to vfio-pci, or move the card to another slot";
+
+#[test]
+fn a_port_without_access_control_is_named() {
+    let tree = Tree::new();
+    tree.way(&[("0000:40:01.1", 7, function(ROOT_PORT, 1, None))]);
+    assert_eq!(
+        tree.refusal(),
+        "IOMMU group 7 of 0000:41:02.0 also holds 0000:41:00.0 (gim), since PCIe port 0000:40:01.1 above it has \
+         no access control (ACS); turn on ACS in the firmware (BIOS), move the card to a slot whose port has it, \
+         or unbind what the host can spare or bind it to vfio-pci; pcie_acs_override is no way out, as it isolates nothing"
+    );
+}
+
+#[test]
+fn access_control_that_is_turned_off_is_named_by_what_is_off() {
+    let tree = Tree::new();
+    tree.way(&[("0000:40:01.1", 7, function(ROOT_PORT, 0x81, Some((0x1f, 0x11))))]);
+    let why = "since PCIe port 0000:40:01.1 above it has access control (ACS) without P2P Request Redirect, \
+               P2P Completion Redirect; take disable_acs_redir and config_acs from the kernel command line";
+    assert!(tree.refusal().contains(why), "{}", tree.refusal());
+}
+
+/// Of a switch below a port that has it, the port that leads down; below one that lacks it, that one.
+#[test]
+fn the_uppermost_port_of_the_group_that_lacks_access_control_is_the_cause() {
+    for (root, root_group, named) in [(COMPLETE, 2, "0000:42:00.0"), (None, 7, "0000:40:01.1")] {
+        let tree = Tree::new();
+        tree.way(&[
+            ("0000:40:01.1", root_group, function(ROOT_PORT, 1, root)),
+            ("0000:41:00.5", root_group, function(UPSTREAM_PORT, 1, None)),
+            ("0000:42:00.0", 7, function(DOWNSTREAM_PORT, 1, None)),
+        ]);
+        let why = format!("since PCIe port {named} above it has no access control (ACS)");
+        assert!(tree.refusal().contains(&why), "{}", tree.refusal());
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_cause_that_is_not_seen() {
+    let no_acs = function(ROOT_PORT, 1, None);
+    let shown = |bytes: usize| ConfigSpace(no_acs.0[..bytes].to_vec());
+    let bridge = function(7, 1, None);
+    for ways in [
+        // To others than root.
+        vec![("0000:40:01.1", 7, shown(64))],
+        vec![("0000:40:01.1", 7, shown(256))],
+        vec![("0000:40:01.1", 7, ConfigSpace(vec![0xff; 4096]))],
+        // The kernel knows this chip: it parts what is below.
+        vec![("0000:40:01.1", 2, no_acs.clone())],
+        vec![("0000:40:01.1", 7, function(ROOT_PORT, 1, COMPLETE))],
+        // A bridge to PCI, which parts nothing, whatever is below.
+        vec![("0000:40:01.1", 7, bridge), ("0000:42:00.0", 7, no_acs.clone())],
+    ] {
+        let tree = Tree::new();
+        tree.way(&ways);
+        assert_eq!(tree.refusal(), UNEXPLAINED, "{ways:x?}");
+    }
+    let tree = Tree::new();
+    tree.way(&[("0000:40:01.1", 7, no_acs.clone())]);
+    fs::remove_file(tree.host.pci_devices().join("0000:40:01.1/config")).unwrap();
+    assert_eq!(tree.refusal(), UNEXPLAINED, "gone");
+    fs::create_dir(tree.host.pci_devices().join("0000:40:01.1/config")).unwrap();
+    assert_eq!(tree.refusal(), UNEXPLAINED, "unreadable");
+}
+
+#[test]
+fn functions_of_one_card_without_access_control_are_named() {
+    let tree = Tree::new();
+    let gpu = tree.instance().sysfs;
+    let strangers = || strangers(&tree.host, &gpu, Some(VF)).unwrap().unwrap();
+    let config = |of: ConfigSpace| fs::write(gpu.join("config"), of.0).unwrap();
+    tree.device("0000:41:02.1", Some("snd_hda_intel"), "0x040300");
+    config(function(ENDPOINT, 0x80, None));
+    assert_eq!(
+        strangers().to_string(),
+        "0000:41:02.1 (snd_hda_intel), since 0000:41:02.0 is on one card with them and has no access control (ACS)"
+    );
+    assert!(strangers().mend().contains("no other slot"));
+    for of in [function(ENDPOINT, 0, None), function(ENDPOINT, 0x80, COMPLETE), function(9, 0x80, None)] {
+        config(of);
+        assert_eq!(strangers().cause, None);
+    }
+    config(function(ENDPOINT, 0x80, None));
+    fs::create_dir(gpu.join("physfn")).unwrap();
+    assert_eq!(strangers().cause, None, "of a VF");
+    fs::remove_dir(gpu.join("physfn")).unwrap();
+    tree.device("0000:41:03.0", Some("xhci_hcd"), "0x0c0330");
+    assert_eq!(strangers().cause, None, "another card is in the group too");
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn parent(host: &Host, instance: &Instance) -> Check {
         InstanceName::Vf(_) => attribute::link(&instance.sysfs.join("physfn")),
         // A link to .../<parent>/<UUID>: the folder above it is the parent.
         InstanceName::Mdev(_) => attribute::link(&host.mdev_parent(instance.gpu)),
+        InstanceName::Whole => return Check::skip(name, "it is the GPU itself"),
     };
     let gpu = instance.gpu.to_string();
     match parent {
@@ -82,7 +83,7 @@ fn reset_methods(instance: &Instance) -> Check {
 fn numa_node(instance: &Instance) -> Check {
     let name = CheckName::NumaNode;
     let file = match instance.name {
-        InstanceName::Vf(_) => instance.sysfs.join("numa_node"),
+        InstanceName::Vf(_) | InstanceName::Whole => instance.sysfs.join("numa_node"),
         InstanceName::Mdev(_) => return Check::skip(name, "a mediated device has its parent's"),
     };
     match attribute::read(&file) {

@@ -1,8 +1,8 @@
 //! The parts of a device's BARs that are its memory.
 
-use crate::device::{Area, BarKind, ConfigSpace, Device, DeviceError, NonZero, Region};
+use crate::device::{Area, Device, DeviceError, NonZero, Region};
 use std::time::Instant;
-use vgpud_mdev::wait;
+use vgpud_mdev::{BarKind, ConfigSpace, wait};
 
 /// A BAR with fewer bytes that can be mapped is not taken for memory.
 pub const LEAST: u64 = 1 << 20;

@@ -275,11 +275,11 @@ impl Drive {
         let origin = if self.host.gpu(gpu).found { Origin::Found } else { Origin::Ours };
         let plan = names.iter().map(|number| PlannedSlice {
             mechanism,
-            name: match mechanism {
-                MechanismKind::NvidiaVfio | MechanismKind::Sriov => {
-                    InstanceName::Vf(VfIndex((*number).into()))
+            name: match vgpud_mdev::mechanism(mechanism).division() {
+                vgpud_mdev::Division::Uniform => InstanceName::Vf(VfIndex((*number).into())),
+                vgpud_mdev::Division::Counted => {
+                    InstanceName::Mdev(MdevUuid(Uuid::from_u128((*number).into())))
                 }
-                MechanismKind::Mdev => InstanceName::Mdev(MdevUuid(Uuid::from_u128((*number).into()))),
             },
             capacity: host::CAPACITY,
             origin,

@@ -1,7 +1,7 @@
-//! A PCI device's config space, as its user sees it through VFIO (PCI Local Bus Specification 3.0,
-//! chapter 6; linux/pci_regs.h). Pure: bytes in, values out.
+//! A PCI function's config space, as sysfs or VFIO shows it (PCI Local Bus Specification 3.0, chapter 6;
+//! PCI Express Base Specification, chapter 7; linux/pci_regs.h). Pure: bytes in, values out.
 
-use vgpud_mdev::PciId;
+use crate::{Error, Host, PciAddress, PciId};
 
 /// Where the command register is, and its bit that lets the device answer memory accesses.
 pub const COMMAND: u64 = 0x04;
@@ -10,14 +10,21 @@ pub const COMMAND_MEMORY: u16 = 0x2;
 const STATUS: usize = 0x06;
 const STATUS_CAPABILITIES: u16 = 0x10;
 const HEADER_TYPE: usize = 0x0e;
+const HEADER_TYPE_FUNCTIONS: u8 = 0x80;
 const BARS: usize = 0x10;
 const CAPABILITIES: usize = 0x34;
+const CAP_EXPRESS: u8 = 0x10;
+const EXPRESS_FLAGS: usize = 2;
 const CAP_MSIX: u8 = 0x11;
 const MSIX_TABLE: usize = 4;
 const MSIX_PENDING: usize = 8;
 
-/// The first 256 bytes of a device's config space.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the extended capabilities begin and end.
+const EXTENDED: std::ops::Range<usize> = 0x100..0x1000;
+
+/// A function's config space, or as much of its beginning as is shown: 4096 bytes of a PCI Express
+/// function, 256 of another, and 64 of any to all but root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigSpace(pub Vec<u8>);
 
 /// What a BAR is for the processor.
@@ -30,12 +37,34 @@ pub enum BarKind {
     Memory64Prefetchable,
 }
 
+/// What a PCI Express function is, as far as it matters here (`PCI_EXP_TYPE_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpressType {
+    /// Of a card: a function that is no bridge.
+    Endpoint,
+    /// The way down from the processor, or out of a switch.
+    DownstreamPort,
+    /// The way up from a switch.
+    UpstreamPort,
+    /// Bridges to other buses, and what is part of the processor's own chips.
+    Other,
+}
+
+/// Where an extended capability is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    At(usize),
+    Absent,
+    /// Config space is not shown to the end of the list, or the list has none.
+    NotShown,
+}
+
 impl ConfigSpace {
     fn byte(&self, at: usize) -> Option<u8> {
         self.0.get(at).copied()
     }
 
-    fn word(&self, at: usize) -> Option<u16> {
+    pub(crate) fn word(&self, at: usize) -> Option<u16> {
         Some(u16::from_le_bytes(self.0.get(at..at + 2)?.try_into().ok()?))
     }
 
@@ -53,7 +82,13 @@ impl ConfigSpace {
     /// 0 for a device, 1 for a bridge; without the bit for several functions.
     #[must_use]
     pub fn header_type(&self) -> Option<u8> {
-        Some(self.byte(HEADER_TYPE)? & 0x7f)
+        Some(self.byte(HEADER_TYPE)? & !HEADER_TYPE_FUNCTIONS)
+    }
+
+    /// Whether it is one of a card's several functions.
+    #[must_use]
+    pub fn is_one_of_several(&self) -> Option<bool> {
+        Some(self.byte(HEADER_TYPE)? & HEADER_TYPE_FUNCTIONS != 0)
     }
 
     #[must_use]
@@ -101,6 +136,37 @@ impl ConfigSpace {
         found
     }
 
+    /// None where it is no PCI Express function, or that is not shown.
+    #[must_use]
+    pub fn express_type(&self) -> Option<ExpressType> {
+        let (_, at) = self.capabilities().into_iter().find(|(id, _)| *id == CAP_EXPRESS)?;
+        Some(match self.word(at + EXPRESS_FLAGS)? >> 4 & 0xf {
+            0 | 1 => ExpressType::Endpoint,
+            4 | 6 => ExpressType::DownstreamPort,
+            5 => ExpressType::UpstreamPort,
+            _ => ExpressType::Other,
+        })
+    }
+
+    /// The first extended capability with this id.
+    #[must_use]
+    pub fn extended_capability(&self, id: u16) -> Extended {
+        let mut at = EXTENDED.start;
+        // There is no room for more: a longer list is a circle.
+        for _ in 0..EXTENDED.len() / 8 {
+            // Ones are no answer.
+            let Some(header) = self.long(at).filter(|header| *header != u32::MAX) else { break };
+            if header & 0xffff == u32::from(id) {
+                return Extended::At(at);
+            }
+            at = (header >> 20) as usize & !3;
+            if !EXTENDED.contains(&at) {
+                return Extended::Absent;
+            }
+        }
+        Extended::NotShown
+    }
+
     /// The BARs that hold the MSI-X table and the pending bits.
     #[must_use]
     pub fn msix_bars(&self) -> Vec<u32> {
@@ -108,6 +174,16 @@ impl ConfigSpace {
         let msix = capabilities.iter().find(|(id, _)| *id == CAP_MSIX);
         let places = msix.map(|(_, at)| [at + MSIX_TABLE, at + MSIX_PENDING]);
         places.into_iter().flatten().filter_map(|at| Some(self.long(at)? & 0x7)).collect()
+    }
+}
+
+impl Host {
+    /// A function's config space; none where the function is gone.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn config_space(&self, address: PciAddress) -> Result<Option<ConfigSpace>, Error> {
+        Ok(self.kernel().config_space(self, address)?.map(ConfigSpace))
     }
 }
 
@@ -148,6 +224,27 @@ mod tests {
     fn a_device_that_does_not_answer_has_no_id() {
         assert_eq!(ConfigSpace(vec![0xff; 256]).id(), None);
         assert_eq!(ConfigSpace(vec![]).id(), None);
+    }
+
+    #[test]
+    fn an_extended_capability_is_there_or_absent_or_not_shown() {
+        let mut config = ConfigSpace(vec![0; 4096]);
+        let put = |config: &mut ConfigSpace, at: usize, word: u32| {
+            config.0[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        };
+        assert_eq!(config.extended_capability(0x0d), Extended::Absent, "no list");
+        // AER at 0x100, then ACS at 0x148.
+        put(&mut config, 0x100, 0x148 << 20 | 1 << 16 | 0x01);
+        put(&mut config, 0x148, 1 << 16 | 0x0d);
+        assert_eq!(config.extended_capability(0x0d), Extended::At(0x148));
+        assert_eq!(config.extended_capability(0x10), Extended::Absent);
+        for shown in [0x14b, 0x100, 64, 0] {
+            let short = ConfigSpace(config.0[..shown].to_vec());
+            assert_eq!(short.extended_capability(0x0d), Extended::NotShown, "{shown}");
+        }
+        put(&mut config, 0x148, 0x100 << 20 | 1 << 16 | 0x0d);
+        assert_eq!(config.extended_capability(0x10), Extended::NotShown, "a circle");
+        assert_eq!(ConfigSpace(vec![0xff; 4096]).extended_capability(0x0d), Extended::NotShown, "no answer");
     }
 
     #[test]
