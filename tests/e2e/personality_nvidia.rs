@@ -99,7 +99,7 @@ impl Vf {
     fn node(&self) -> Node {
         let group = fs::read_link(self.0.join("iommu_group")).unwrap();
         let cdev = self.0.join("vfio-dev");
-        let path = if Path::new("/dev/iommu").exists() {
+        let path = if Path::new("/dev/iommu").try_exists().unwrap() {
             let name = fs::read_dir(cdev).unwrap().next().unwrap().unwrap().file_name();
             Path::new("/dev/vfio/devices").join(name)
         } else {
@@ -156,7 +156,7 @@ fn the_driver_has_no_sriov_configure() {
     let gpu = Card::without_vfs(Model::L40s);
     assert_eq!(write(&gpu.sysfs("sriov_numvfs"), "32"), Err(Errno::ENOENT));
     assert_eq!(gpu.read("sriov_numvfs"), "0");
-    assert!(Path::new("/sys/module/nvidia_vgpu_vfio").exists());
+    assert!(Path::new("/sys/module/nvidia_vgpu_vfio").try_exists().unwrap());
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn sriov_manage_makes_all_vfs_and_takes_them_away() {
     assert_eq!(sriov_manage("-e", &gpu).success(), format!("Enabling VFs on {}\n", gpu.address));
     assert_eq!(gpu.read("sriov_numvfs"), "32");
     assert_eq!(driver_of(&gpu.sysfs("")).as_deref(), Some("nvidia"));
-    assert!(!gpu.sysfs("nvidia").exists(), "only VFs have it");
+    assert!(!gpu.sysfs("nvidia").try_exists().unwrap(), "only VFs have it");
     for index in 0..32 {
         let vf = Vf::of(&gpu, index);
         assert_eq!(driver_of(&vf.0).as_deref(), Some("nvidia"), "{vf:?}");
@@ -349,7 +349,7 @@ fn an_unbound_vf_is_dead_until_sriov_is_off_and_on() {
 
     bind("nvidia", "bind", &vf.address()).unwrap();
     assert_eq!(vf.type_id(), "0", "the vGPU went with the driver");
-    assert!(!vf.0.join("vfio-dev").exists());
+    assert!(!vf.0.join("vfio-dev").try_exists().unwrap());
     assert_eq!(vf.creatable(), [""; 0]);
     assert_eq!(vf.set_type("694"), Err(Errno::EIO));
     card.vf(2).set_type("694").unwrap();
@@ -411,7 +411,7 @@ fn the_card_goes_with_its_vfs_and_comes_back_without() {
     let card = Card::with_vfs(Model::A100);
     card.vf(0).set_type("694").unwrap();
     card.gpu.turn("unplug", "pf");
-    wait_for("the card to be gone", MINUTE, || (!card.gpu.sysfs("").exists()).then_some(()));
+    wait_for("the card to be gone", MINUTE, || (!card.gpu.sysfs("").try_exists().unwrap()).then_some(()));
     wait_for("the card to be back", MINUTE, || fs::write(card.gpu.knob_path("unplug"), "none").ok());
     assert_eq!(card.gpu.read("sriov_numvfs"), "0");
     assert_eq!(driver_of(&card.gpu.sysfs("")).as_deref(), Some("nvidia"));

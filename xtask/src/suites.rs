@@ -75,6 +75,7 @@ pub fn all() -> Vec<Suite> {
         Suite::new("trouble", debian().gpus(["mi300x", "sim", "simmdev", "rtx5070", "b580"]), 15),
         Suite::with_boots("reboot", reboots(debian()), 15),
         Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
+        Suite::new("personalities", debian().gpus(["mi300x-gim", "mi300x-gim", "flex170-xe", "b60"]), 10),
         Suite::new("personality_nvidia", debian().gpus(["a100", "l40s"]), 15),
         Suite::new("personality_nvidia", cdev().gpus(["a100", "l40s"]), 15),
         Suite::new("nvidia", debian().gpus(["a100", "l40s"]), 15),

@@ -53,7 +53,7 @@ fn the_gpu_and_its_sound_go_together_and_come_back() {
         assert_eq!(driver(&host, function).as_deref(), Some("vfio-pci"));
     }
     assert_eq!(create(&host).unwrap(), made, "idempotent");
-    assert_eq!(instance::list(&host, gpu()).unwrap(), [made.clone()]);
+    assert_eq!(instance::list(&host, gpu()).unwrap(), std::slice::from_ref(&made));
     assert_eq!(made.reset(&host).unwrap(), ResetOutcome::Done { method: "flr".to_owned() });
     assert_eq!(Passthrough.profiles(&read(&host), &[])[0].available, 0, "somebody has it");
     assert!(matches!(Passthrough.retire(&host, gpu()), Err(Error::InUse { .. })));

@@ -247,7 +247,12 @@ mod tests {
             let of = rules.iter().filter(|rule| rule.right == right);
             of.map(|rule| rule.path.clone()).collect::<Vec<_>>()
         };
-        let sysfs = ["sys/bus/pci/drivers", "sys/devices/pci0000:00", "sys/devices/platform"];
+        let sysfs = [
+            "sys/bus/pci/drivers",
+            "sys/bus/pci/drivers_probe",
+            "sys/devices/pci0000:00",
+            "sys/devices/platform",
+        ];
         assert_eq!(with(Right::Set), sysfs.map(|path| root.path().join(path)));
         assert_eq!(with(Right::Keep), ["var/lib/vgpud", "run/cdi"].map(|path| root.path().join(path)));
         let run = with(Right::Run);

@@ -72,6 +72,18 @@ impl SimGpu {
         Self { address: found.unwrap_or_else(|| panic!("no {model:?} on this host")).clone() }
     }
 
+    /// All whose PF driver is in this kernel module, in the order of their addresses.
+    #[track_caller]
+    pub fn of_driver(module: &str) -> Vec<Self> {
+        let mut found: Vec<_> = fs::read_dir("/sys/kernel/debug/simgpu")
+            .unwrap()
+            .map(|entry| Self { address: entry.unwrap().file_name().to_string_lossy().into_owned() })
+            .filter(|gpu| gpu.knob("driver") == module)
+            .collect();
+        found.sort_by(|one, other| one.address.cmp(&other.address));
+        found
+    }
+
     pub fn sysfs(&self, file: &str) -> PathBuf {
         Path::new("/sys/bus/pci/devices").join(&self.address).join(file)
     }
@@ -122,6 +134,22 @@ impl SimGpu {
             windows.lines().find(|line| line.starts_with(&format!("{index} "))).expect("window of the VF");
         let mut numbers = line.split_whitespace().skip(1).map(|number| number.parse().unwrap());
         Window { offset: numbers.next().unwrap(), size: numbers.next().unwrap() }
+    }
+
+    /// Writes at the start of a VF's memory, as if a tenant had.
+    #[track_caller]
+    pub fn write_vram(&self, vf: u32, bytes: &[u8]) {
+        let vram = fs::File::options().write(true).open(self.knob_path("vram")).unwrap();
+        vram.write_all_at(bytes, self.window_of_vf(vf).offset).unwrap();
+    }
+
+    /// What stands at the start of a VF's memory.
+    #[track_caller]
+    pub fn read_vram(&self, vf: u32, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let vram = fs::File::open(self.knob_path("vram")).unwrap();
+        vram.read_exact_at(&mut bytes, self.window_of_vf(vf).offset).unwrap();
+        bytes
     }
 
     fn window_of_mdev(uuid: &str) -> Window {

@@ -69,6 +69,10 @@ void simgpu_func_flr(struct simgpu_func *fn)
 	struct simgpu *gpu = fn->gpu;
 	enum simgpu_flr how = READ_ONCE(gpu->knobs.flr);
 
+	if (!simgpu_guard_admits(fn)) {
+		atomic_inc(&gpu->counters.flr_refused);
+		return;
+	}
 	atomic_inc(&gpu->counters.flr);
 	simgpu_config_power_on(fn);
 	if (fn->index == 0)

@@ -146,6 +146,7 @@ static int counters_show(struct seq_file *m, void *unused)
 
 	seq_printf(m, "flr %d\n", atomic_read(&counters->flr));
 	seq_printf(m, "flr_failed %d\n", atomic_read(&counters->flr_failed));
+	seq_printf(m, "flr_refused %d\n", atomic_read(&counters->flr_refused));
 	seq_printf(m, "create %d\n", atomic_read(&counters->create));
 	seq_printf(m, "create_failed %d\n", atomic_read(&counters->create_failed));
 	return 0;

@@ -22,7 +22,7 @@
 static char *gpus[MAX_GPUS] = { "sim" };
 static unsigned int nr_gpus;
 module_param_array(gpus, charp, &nr_gpus, 0444);
-MODULE_PARM_DESC(gpus, "models, one a GPU: mi300x, flex170, s7150, s7150-blind, sim, simmdev, rtx5070, l40s, a100, b580 (default: sim)");
+MODULE_PARM_DESC(gpus, "models, one a GPU, by the names of the table of models (default: sim)");
 
 static int node[MAX_GPUS];
 static unsigned int nr_nodes;
@@ -129,6 +129,16 @@ static u64 regs_span(const struct simgpu_model *model)
 	return (u64)SIMGPU_REGS_SIZE * (1 + model->total_vfs);
 }
 
+static unsigned int nth_of_driver(enum simgpu_driver which)
+{
+	struct simgpu *gpu;
+	unsigned int nth = 0;
+
+	list_for_each_entry(gpu, &gpu_list, node)
+		nth += gpu->model->driver == which;
+	return nth;
+}
+
 static struct simgpu *alloc_gpu(const struct simgpu_model *model, int busnr,
 				int numa_node, u64 vram, u64 regs)
 {
@@ -141,6 +151,8 @@ static struct simgpu *alloc_gpu(const struct simgpu_model *model, int busnr,
 	gpu->model = model;
 	gpu->busnr = busnr;
 	gpu->nr_functions = nr_functions;
+	gpu->nth = nth_of_driver(model->driver);
+	gpu->knobs.flr = model->flr;
 	gpu->sysdata.domain = SIMGPU_DOMAIN;
 	gpu->sysdata.node = numa_node;
 	gpu->vram_res = window(vram, simgpu_model_span(model), "simgpu VRAM");

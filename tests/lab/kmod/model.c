@@ -23,23 +23,45 @@
 	.vf_offset = PCI_DEVFN(2, 0), .vf_stride = 1,		\
 	.clrvffb = true
 
+#define MI300X							\
+	.vendor = PCI_VENDOR_ID_ATI, .device = 0x74a1,		\
+	.subvendor = PCI_VENDOR_ID_ATI, .subdevice = 0x74a1,	\
+	.class = CLASS_ACCEL, .vram_size = SZ_128M,		\
+	.total_vfs = 8, .vf_device = 0x74b5,			\
+	.vf_offset = PCI_DEVFN(2, 0), .vf_stride = PCI_DEVFN(1, 0)
+
+#define FLEX170							\
+	.vendor = PCI_VENDOR_ID_INTEL, .device = 0x56c0,	\
+	.subvendor = PCI_VENDOR_ID_INTEL, .subdevice = 0x56c0,	\
+	.class = CLASS_DISPLAY, .vram_size = SZ_128M,		\
+	.total_vfs = 31, .vf_device = 0x56c0,			\
+	.vf_offset = 1, .vf_stride = 1
+
 static const struct simgpu_model models[] = {
 	{
 		/* AMD Instinct MI300X; VFs of real ones start at 02.0 */
 		.name = "mi300x", .driver = SIMGPU_DRIVER_SRIOV,
-		.vendor = PCI_VENDOR_ID_ATI, .device = 0x74a1,
-		.subvendor = PCI_VENDOR_ID_ATI, .subdevice = 0x74a1,
-		.class = CLASS_ACCEL, .vram_size = SZ_128M,
-		.total_vfs = 8, .vf_device = 0x74b5,
-		.vf_offset = PCI_DEVFN(2, 0), .vf_stride = PCI_DEVFN(1, 0),
+		MI300X,
+	}, {
+		/* The same as AMD's own PF driver has it */
+		.name = "mi300x-gim", .driver = SIMGPU_DRIVER_GIM,
+		MI300X, .flr = SIMGPU_FLR_LEAVE,
 	}, {
 		/* Intel Data Center GPU Flex 170; PF and VF share one id */
 		.name = "flex170", .driver = SIMGPU_DRIVER_SRIOV,
-		.vendor = PCI_VENDOR_ID_INTEL, .device = 0x56c0,
-		.subvendor = PCI_VENDOR_ID_INTEL, .subdevice = 0x56c0,
-		.class = CLASS_DISPLAY, .vram_size = SZ_128M,
-		.total_vfs = 31, .vf_device = 0x56c0,
-		.vf_offset = 1, .vf_stride = 1,
+		FLEX170,
+	}, {
+		/* The same as the kernel's own driver has it */
+		.name = "flex170-xe", .driver = SIMGPU_DRIVER_XE,
+		FLEX170, .flr = SIMGPU_FLR_LATE,
+	}, {
+		/* Intel Arc Pro B60; its number of VFs is an assumption */
+		.name = "b60", .driver = SIMGPU_DRIVER_XE,
+		.vendor = PCI_VENDOR_ID_INTEL, .device = 0xe211,
+		.subvendor = PCI_VENDOR_ID_INTEL, .subdevice = 0xe211,
+		.class = CLASS_VGA, .vram_size = SZ_128M,
+		.total_vfs = 24, .vf_device = 0xe211,
+		.vf_offset = 1, .vf_stride = 1, .flr = SIMGPU_FLR_LATE,
 	}, {
 		/* AMD FirePro S7150, whose driver clears a VF when asked to */
 		.name = "s7150",

@@ -39,6 +39,16 @@
 #define SIMGPU_S7150_ID		0x6929
 #define SIMGPU_S7150_VF_ID	0x692f
 
+/* How a function level reset ends; the words of the "flr" knob. */
+enum simgpu_flr {
+	SIMGPU_FLR_CLEAR,	/* VRAM reads zero afterwards */
+	SIMGPU_FLR_LEAVE,	/* VRAM keeps what the last user wrote */
+	SIMGPU_FLR_TABLE,	/* zero, but for a table of the firmware */
+	SIMGPU_FLR_LATE,	/* zero a while after the function answers */
+	SIMGPU_FLR_FAIL,	/* function stays away until the kernel gives up */
+	SIMGPU_FLR_FAIL_FAST,	/* the same, and the kernel is told at once */
+};
+
 /* Which PF driver takes a GPU. Several models may have one card's identity. */
 enum simgpu_driver {
 	SIMGPU_DRIVER_SRIOV,	/* the plain PF driver, driver.c */
@@ -53,6 +63,7 @@ enum simgpu_driver {
  * struct simgpu_model - a kind of GPU, one row of the table
  * @name:	word for the gpus= parameter
  * @driver:	which PF driver takes it
+ * @flr:	what the "flr" knob says at first
  * @vendor:	vendor id of the PF, and so of its VFs
  * @device:	device id of the PF
  * @subvendor:	subsystem vendor id
@@ -68,6 +79,7 @@ enum simgpu_driver {
 struct simgpu_model {
 	const char *name;
 	enum simgpu_driver driver;
+	enum simgpu_flr flr;
 	u16 vendor;
 	u16 device;
 	u16 subvendor;
@@ -85,16 +97,6 @@ const struct simgpu_model *simgpu_model_find(const char *name);
 const struct simgpu_model *simgpu_model_next(const struct simgpu_model *model);
 u64 simgpu_model_vf_size(const struct simgpu_model *model);
 u64 simgpu_model_span(const struct simgpu_model *model);
-
-/* How a function level reset ends; the words of the "flr" knob. */
-enum simgpu_flr {
-	SIMGPU_FLR_CLEAR,	/* VRAM reads zero afterwards */
-	SIMGPU_FLR_LEAVE,	/* VRAM keeps what the last user wrote */
-	SIMGPU_FLR_TABLE,	/* zero, but for a table of the firmware */
-	SIMGPU_FLR_LATE,	/* zero a while after the function answers */
-	SIMGPU_FLR_FAIL,	/* function stays away until the kernel gives up */
-	SIMGPU_FLR_FAIL_FAST,	/* the same, and the kernel is told at once */
-};
 
 /* What the vendor's clear of a VF does; the words of the "clrvffb" knob. */
 enum simgpu_clrvffb {
@@ -114,12 +116,38 @@ enum simgpu_state {
 
 struct simgpu;
 
+/* As many FLRs as a guard can be told to admit. */
+#define SIMGPU_GUARD_MOST	5U
+
+enum simgpu_guard_level {
+	SIMGPU_GUARD_NORMAL,
+	SIMGPU_GUARD_FULL,		/* the next FLR is refused */
+	SIMGPU_GUARD_OVERFLOW,		/* one was refused */
+};
+
+/* The FLRs that flr_guard.c admitted. Guarded by simgpu.lock. */
+struct simgpu_guard {
+	bool on;
+	enum simgpu_guard_level level;
+	unsigned int threshold;
+	unsigned int total;
+	unsigned int recent;
+	u64 times[SIMGPU_GUARD_MOST];	/* of the recent ones, the oldest first */
+};
+
+struct simgpu_guard_state {
+	enum simgpu_guard_level level;
+	unsigned int recent;
+	unsigned int total;
+};
+
 /* One PCI function: the PF is functions[0], VF n is functions[n + 1]. */
 struct simgpu_func {
 	struct simgpu *gpu;
 	unsigned int index;
 	unsigned int devfn;
 	enum simgpu_state state;
+	struct simgpu_guard guard;
 	enum simgpu_flr flr;		/* what reset_work is to do to VRAM */
 	const char *clear_answer;	/* what its clrvffb reads */
 	int clear_answer_len;
@@ -149,6 +177,7 @@ struct simgpu_knobs {
 struct simgpu_counters {
 	atomic_t flr;
 	atomic_t flr_failed;
+	atomic_t flr_refused;
 	atomic_t create;
 	atomic_t create_failed;
 };
@@ -157,6 +186,7 @@ struct simgpu {
 	const struct simgpu_model *model;
 	struct list_head node;
 	int busnr;
+	unsigned int nth;		/* of those that its driver takes */
 	struct pci_bus *bus;
 	struct pci_sysdata sysdata;
 	struct resource vram_res;
@@ -202,6 +232,9 @@ void simgpu_release_driver(struct pci_dev *pdev);
 int simgpu_unplug(struct simgpu *gpu, unsigned int index);
 int simgpu_replug(struct simgpu *gpu);
 
+/* flr_guard.c */
+bool simgpu_guard_admits(struct simgpu_func *fn);
+
 /* main.c */
 void simgpu_bus_scan(struct simgpu *gpu);
 
@@ -237,6 +270,8 @@ int simgpu_enable_sriov(struct pci_dev *pdev, int nr);
 void simgpu_disable_sriov(struct pci_dev *pdev);
 
 struct pci_dev *simgpu_get_pci_dev(struct simgpu_func *fn);
+void simgpu_guard_set(struct simgpu_func *fn, bool on, unsigned int threshold);
+struct simgpu_guard_state simgpu_guard_read(struct simgpu_func *fn);
 
 /* vram.c, faults.c */
 u64 simgpu_vram_size(struct simgpu *gpu);
