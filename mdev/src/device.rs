@@ -1,7 +1,7 @@
 //! What sysfs shows of any device, PCI function or mediated device alike.
 
 use crate::{DriverName, Error, Host, IommuGroup, VfioNodes, attribute};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The driver that the device at `folder` is on.
 pub(crate) fn driver(folder: &Path) -> Result<Option<DriverName>, Error> {
@@ -29,14 +29,22 @@ pub(crate) fn on_vfio(folder: &Path) -> Result<bool, Error> {
     Ok(driver(folder)?.is_some_and(|driver| mediated || driver.0.contains("vfio")))
 }
 
+fn there(node: PathBuf) -> Option<PathBuf> {
+    attribute::exists(&node).then_some(node)
+}
+
+/// The VFIO node of a group, where it has one.
+pub(crate) fn group_node(host: &Host, group: &IommuGroup) -> Option<PathBuf> {
+    there(host.vfio_nodes().join(group.number.to_string()))
+}
+
 /// The nodes of the device at `folder` that really exist. The kernel makes a group's node when the
 /// first device of the group comes to a VFIO driver, and a cdev only where it was built for it.
 pub(crate) fn vfio_nodes(host: &Host, folder: &Path, group: Option<&IommuGroup>) -> Result<VfioNodes, Error> {
     if !on_vfio(folder)? {
         return Ok(VfioNodes::default());
     }
-    let there = |node: std::path::PathBuf| attribute::exists(&node).then_some(node);
-    let group = group.and_then(|group| there(host.vfio_nodes().join(group.number.to_string())));
+    let group = group.and_then(|group| group_node(host, group));
     let named = attribute::names(&folder.join("vfio-dev"))?.into_iter().next();
     let cdev = named.and_then(|name| there(host.vfio_nodes().join("devices").join(name)));
     Ok(VfioNodes { group, cdev: cdev.filter(|_| attribute::exists(&host.iommufd())) })

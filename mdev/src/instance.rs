@@ -134,6 +134,22 @@ pub fn find(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<I
     }
 }
 
+/// The nodes of a device that is no instance any more but has not yet left its VFIO driver: the kernel
+/// waits until its user closes it (drivers/vfio/vfio_main.c, `vfio_unregister_group_dev`), and whoever
+/// binds or removes the device waits behind. Nothing where nothing leaves.
+///
+/// # Errors
+/// As [`find`].
+pub fn leaving(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<VfioNodes, Error> {
+    match name {
+        InstanceName::Vf(index) => match VirtualFunction::read(host, gpu, index)? {
+            Some(vf) => vf.leaving(host),
+            None => Ok(VfioNodes::default()),
+        },
+        InstanceName::Mdev(_) | InstanceName::Whole => Ok(VfioNodes::default()),
+    }
+}
+
 /// The GPU itself, where it is on VFIO.
 fn whole(host: &Host, gpu: PciAddress) -> Result<Option<Instance>, Error> {
     let sysfs = host.pci_device(gpu);

@@ -1,7 +1,8 @@
 //! One virtual function as sysfs shows it.
 
 use crate::{
-    DriverName, Error, Host, Instance, InstanceName, PciAddress, ProfileName, VfIndex, attribute, device,
+    DriverName, Error, Host, Instance, InstanceName, PciAddress, ProfileName, VfIndex, VfioNodes, attribute,
+    device,
     nvidia::{self, TypeNames},
 };
 
@@ -47,6 +48,16 @@ impl VirtualFunction {
             return Ok(None);
         }
         Ok(Some(Self { index, address, driver: device::driver(&folder)? }))
+    }
+
+    /// The node of a VF whose driver is gone from sysfs and not yet done with it: the kernel removes
+    /// the node of a group when its last device has left.
+    pub(crate) fn leaving(&self, host: &Host) -> Result<VfioNodes, Error> {
+        if self.driver.is_some() {
+            return Ok(VfioNodes::default());
+        }
+        let group = device::iommu_group(host, &host.pci_device(self.address))?;
+        Ok(VfioNodes { group: group.and_then(|group| device::group_node(host, &group)), cdev: None })
     }
 
     /// The instance that this VF is; none where it is a spare.

@@ -221,6 +221,12 @@ impl HostExecutor {
         }
     }
 
+    /// A device that went away under its user: the kernel waits for that one, and nothing here may wait
+    /// behind it.
+    fn prove_left(&self, target: &Target) -> Result<(), EffectError> {
+        self.prove_free(&instance::leaving(&self.host, target.gpu, target.name)?)
+    }
+
     /// Takes the device from whoever had it: the CDI file goes, its nodes are root's alone, and nobody
     /// has opened one before that.
     fn shut(&self, target: &Target, nodes: &VfioNodes) -> Result<(), EffectError> {
@@ -234,9 +240,12 @@ impl HostExecutor {
     fn create(&self, target: &Target, profile: &ProfileName) -> Result<Done, EffectError> {
         self.check_reuse(target)?;
         // There already: an interrupted creation, or a VF that somebody else put on VFIO.
-        if let Some(before) = self.find(target)? {
-            self.prove_free(&before.nodes)?;
-            self.shut(target, &before.nodes)?;
+        match self.find(target)? {
+            Some(before) => {
+                self.prove_free(&before.nodes)?;
+                self.shut(target, &before.nodes)?;
+            }
+            None => self.prove_left(target)?,
         }
         let cutter = mechanism(target.mechanism);
         let instance = cutter.create(&self.host, target.gpu, profile, target.name)?;
@@ -374,9 +383,12 @@ impl HostExecutor {
         if self.look(target.gpu)?.is_none() {
             return Ok(Done::Destroyed);
         }
-        if let Some(instance) = self.find(target)? {
-            self.prove_free(&instance.nodes)?;
-            mechanism(target.mechanism).destroy(&self.host, target.gpu, target.name)?;
+        match self.find(target)? {
+            Some(instance) => {
+                self.prove_free(&instance.nodes)?;
+                mechanism(target.mechanism).destroy(&self.host, target.gpu, target.name)?;
+            }
+            None => self.prove_left(target)?,
         }
         match self.find(target)? {
             None => Ok(Done::Destroyed),

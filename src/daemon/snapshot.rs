@@ -70,7 +70,11 @@ impl Snapshot {
                 return Err(format!("GPU {address} is just being put back as it was; try again in a moment"));
             }
             if self.state.slices_of(address).next().is_some() {
-                return Ok(cut.mechanism);
+                // Its driver may have gone since.
+                return match mechanism(cut.mechanism).unusable(&seen.gpu) {
+                    None => Ok(cut.mechanism),
+                    Some(why) => Err(format!("GPU {address} cannot be cut any further: {why}")),
+                };
             }
         }
         match self.settings.gpu.get(&address).and_then(|gpu| gpu.mechanism) {

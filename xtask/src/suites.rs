@@ -73,6 +73,7 @@ pub fn all() -> Vec<Suite> {
         Suite::new("scrub", debian().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
         Suite::new("scrub", cdev().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
         Suite::new("trouble", debian().gpus(["mi300x", "sim", "simmdev", "rtx5070", "b580"]), 15),
+        Suite::new("host", debian().gpus(["mi300x", "sim", "simmdev"]), 10),
         Suite::with_boots("reboot", reboots(debian()), 15),
         Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
         Suite::new("personalities", debian().gpus(["mi300x-gim", "mi300x-gim", "flex170-xe", "b60"]), 10),

@@ -257,6 +257,20 @@ fn a_vf_that_is_gone_needs_no_destroying() {
 }
 
 #[test]
+fn vfs_are_not_dropped_while_one_of_them_still_leaves_its_driver() {
+    let (_fake, host) = machine(sriov_gpu());
+    let instance = create(&host, "vf-4", 1).unwrap();
+    assert!(instance::leaving(&host, gpu(), vf(1)).unwrap().is_empty());
+    std::fs::remove_file(instance.sysfs.join("driver")).unwrap();
+    std::fs::remove_dir_all(instance.sysfs.join("vfio-dev")).unwrap();
+    assert_eq!(instance::find(&host, gpu(), vf(1)).unwrap(), None);
+    assert_eq!(instance::leaving(&host, gpu(), vf(1)).unwrap().group, instance.nodes.group);
+    assert!(matches!(Sriov.retire(&host, gpu()), Err(Error::InUse { .. })));
+    std::fs::remove_file(instance.nodes.group.unwrap()).unwrap();
+    Sriov.retire(&host, gpu()).unwrap();
+}
+
+#[test]
 fn retiring_reads_back() {
     let (fake, host) = machine(sriov_gpu());
     create(&host, "vf-4", 1).unwrap();

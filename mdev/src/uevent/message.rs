@@ -16,7 +16,7 @@ pub enum Action {
     Unbind,
 }
 
-/// To which device it happened.
+/// To which device it happened; what happens to a device's place in VFIO happens to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UeventSubject {
     Pci(PciAddress),
@@ -64,6 +64,12 @@ pub fn parse(message: &[u8]) -> Option<Uevent> {
     let subsystem = value("SUBSYSTEM")?.to_owned();
     let name = devpath.rsplit('/').next().unwrap_or_default();
     let subject = match subsystem.as_str() {
+        // A device that somebody has open leaves its VFIO driver when that one closes it, and this
+        // event alone comes before (drivers/vfio/vfio_main.c, `vfio_unregister_group_dev`).
+        "vfio-dev" => devpath.rsplit('/').nth(2).and_then(|parent| {
+            let mdev = || parent.parse().map(UeventSubject::Mdev).ok();
+            parent.parse().map(UeventSubject::Pci).ok().or_else(mdev)
+        }),
         "pci" => value("PCI_SLOT_NAME").unwrap_or(name).parse().map(UeventSubject::Pci).ok(),
         "mdev" => name.parse().map(UeventSubject::Mdev).ok(),
         _ => None,
@@ -97,6 +103,11 @@ mod tests {
         let event = parse(message).unwrap();
         assert_eq!(event.action, Action::Change);
         assert_eq!(event.subject, UeventSubject::Pci("0000:f0:00.0".parse().unwrap()));
+        let message =
+            format!("remove@/devices/pci0000:f0/0000:f0:00.0/{uuid}/vfio-dev/vfio3\0SUBSYSTEM=vfio-dev\0");
+        assert_eq!(parse(message.as_bytes()).unwrap().subject, UeventSubject::Mdev(uuid.parse().unwrap()));
+        let message = b"remove@/devices/pci0000:f0/0000:f0:02.0/vfio-dev/vfio0\0SUBSYSTEM=vfio-dev\0";
+        assert_eq!(parse(message).unwrap().subject, UeventSubject::Pci("0000:f0:02.0".parse().unwrap()));
         let message = b"add@/devices/virtual/vfio/7\0SUBSYSTEM=vfio\0";
         assert_eq!(parse(message).unwrap().subject, UeventSubject::Other);
     }

@@ -142,6 +142,38 @@ async fn a_gpu_that_cannot_be_read_is_not_taken_for_gone() {
     bench.until("quarantine", |phases| phases["s1"] == api::Phase::Quarantined).await;
 }
 
+/// The kernel has taken the VF from sysfs's view of its driver and waits for whoever has it open. A write
+/// to the VF count, as after the last slice, would wait behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vf_that_goes_away_under_its_holder_is_not_touched_before_it_is_let_go() {
+    let bench = Bench::started(&machine()).await;
+    let made = bench.create("vf-8", SRIOV, 1, Some("pod-a")).await.unwrap();
+    let node = made[0].lease.clone().unwrap().node.unwrap();
+    let vf = bench.host.pci_device(made[0].address.clone().unwrap().parse().unwrap());
+    bench.hold(&node, 4242);
+    std::fs::remove_file(vf.join("driver")).unwrap();
+    std::fs::remove_dir_all(vf.join("vfio-dev")).unwrap();
+    bench.tell(Message::HostChanged);
+    bench.until("quarantine", |phases| phases["s1"] == api::Phase::Quarantined).await;
+    let refused = bench.destroy("s1").await.unwrap_err();
+    assert_eq!(refused.reason, "IN_USE");
+    assert!(refused.text.contains("process 4242"), "{}", refused.text);
+    assert_eq!(bench.phases().await["s1"], api::Phase::Quarantined);
+    bench.let_go(4242);
+    std::fs::remove_file(&node).unwrap();
+    bench.destroy("s1").await.unwrap();
+    bench.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_with_slices_whose_driver_is_gone_says_so() {
+    let bench = Bench::started(&machine()).await;
+    bench.create("vf-8", SRIOV, 1, None).await.unwrap();
+    std::fs::remove_file(bench.host.pci_device(SRIOV.parse().unwrap()).join("driver")).unwrap();
+    let refused = bench.create("vf-8", SRIOV, 1, None).await.unwrap_err();
+    assert!(refused.text.contains("no driver is bound"), "{}", refused.text);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_vanishes_takes_its_slices_out_of_use() {
     let bench = Bench::started(&machine()).await;

@@ -11,7 +11,7 @@ mod tenant;
 
 pub use daemon::{Daemon, Output, Running, program, signal};
 pub use leftovers::{assert_nothing_left, entries};
-pub use sim_gpu::{Model, SimGpu};
+pub use sim_gpu::{Model, SimGpu, Turned};
 pub use tenant::Tenant;
 
 use std::time::{Duration, Instant};
