@@ -152,9 +152,12 @@ impl Mechanism for Sriov {
 
     fn retire(&self, host: &Host, gpu: PciAddress) -> Result<(), Error> {
         let pf = PhysicalFunction { host, gpu };
-        let vfs = VirtualFunction::all(host, gpu)?;
-        let on_driver = vfs.iter().filter(|vf| vf.driver.is_some());
-        let in_use: Vec<_> = on_driver.map(|vf| format!("VF {} ({})", vf.index.0, vf.address)).collect();
+        let mut in_use = Vec::new();
+        for vf in VirtualFunction::all(host, gpu)? {
+            if vf.driver.is_some() || !vf.leaving(host)?.is_empty() {
+                in_use.push(format!("VF {} ({})", vf.index.0, vf.address));
+            }
+        }
         if !in_use.is_empty() {
             return Err(Error::InUse { gpu, instances: in_use });
         }
