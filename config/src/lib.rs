@@ -24,7 +24,7 @@ pub use principal::{Account, AccountError, Principal, PrincipalError};
 pub use quantity::{ComputeKind, ComputeRequest, ComputeShare, Memory, QuantityError};
 pub use settings::{
     AccessSettings, Allowance, CdiSettings, ClassSettings, ClassWant, Confinement, DaemonSettings,
-    GpuSelection, GpuSettings, NodeKind, Quota, QuotaSettings, Reuse, RunSettings, ScrubSettings, Settings,
-    SettingsError, Timeouts, VfioSettings,
+    GpuSelection, GpuSettings, NodeKind, NvidiaSettings, Quota, QuotaSettings, Reuse, RunSettings,
+    ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
 };
 pub use shown::{Quoted, Shown, printable};

@@ -9,6 +9,8 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum MechanismKind {
+    /// vGPUs of NVIDIA's host driver on virtual functions, by its vendor-specific VFIO framework.
+    NvidiaVfio,
     /// VFs of an Intel GPU, with the shares that its driver xe gives them.
     IntelXe,
     /// VFs of an AMD GPU that its host driver gim made when it was loaded.
@@ -30,10 +32,12 @@ pub struct MechanismNameError {
 
 impl MechanismKind {
     /// Every kind, in the order in which a GPU's mechanism is chosen.
-    pub const ALL: [Self; 5] = [Self::IntelXe, Self::AmdGim, Self::Sriov, Self::Mdev, Self::Passthrough];
+    pub const ALL: [Self; 6] =
+        [Self::NvidiaVfio, Self::IntelXe, Self::AmdGim, Self::Sriov, Self::Mdev, Self::Passthrough];
 
     const fn name(self) -> &'static str {
         match self {
+            Self::NvidiaVfio => "nvidia-vfio",
             Self::IntelXe => "intel-xe",
             Self::AmdGim => "amd-gim",
             Self::Sriov => "sriov",
@@ -89,7 +93,8 @@ mod tests {
             assert_eq!(
                 bad.parse::<MechanismKind>().unwrap_err().to_string(),
                 format!(
-                    "There is no mechanism {bad:?}; the mechanisms are intel-xe, amd-gim, sriov, mdev, passthrough"
+                    "There is no mechanism {bad:?}; the mechanisms are nvidia-vfio, intel-xe, amd-gim, sriov, \
+                     mdev, passthrough"
                 )
             );
         }

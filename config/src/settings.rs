@@ -33,6 +33,7 @@ pub struct Settings {
     /// Requests that can be made by a name.
     #[serde(rename = "class")]
     pub classes: BTreeMap<ClassName, ClassSettings>,
+    pub nvidia: NvidiaSettings,
     pub timeouts: Timeouts,
 }
 
@@ -158,6 +159,16 @@ pub struct RunSettings {
     pub memory: Memory,
 }
 
+/// `[nvidia]`: what is NVIDIA's alone.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NvidiaSettings {
+    /// The tool of NVIDIA's vGPU host driver that turns virtual functions on and off. Default
+    /// `/usr/lib/nvidia/sriov-manage`.
+    #[serde(deserialize_with = "value::absolute")]
+    pub sriov_manage: PathBuf,
+}
+
 /// What must be known of a slice before somebody else gets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -231,6 +242,12 @@ impl Default for RunSettings {
     fn default() -> Self {
         let memory = Memory::from_bytes(512 << 20);
         Self { qemu: "qemu-system-x86_64".into(), kernel: None, initrd: None, memory }
+    }
+}
+
+impl Default for NvidiaSettings {
+    fn default() -> Self {
+        Self { sriov_manage: "/usr/lib/nvidia/sriov-manage".into() }
     }
 }
 

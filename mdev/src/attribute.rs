@@ -9,7 +9,11 @@ mod hint;
 #[cfg(test)]
 mod tests;
 
-use crate::{Error, Host, PciAddress, wait};
+use crate::{
+    Error, Host, PciAddress,
+    nvidia::sriov_manage::{self, Turn, Turned},
+    wait,
+};
 use nix::libc::{ENODEV, ENOENT, ENOTDIR, ENXIO};
 use std::{
     fmt, fs, io,
@@ -44,6 +48,15 @@ pub trait Kernel: fmt::Debug + Send + Sync {
     /// Where it cannot be read.
     fn config_space(&self, host: &Host, address: PciAddress) -> Result<Option<Vec<u8>>, Error> {
         bytes(&host.pci_device(address).join("config"), CONFIG_SPACE)
+    }
+
+    /// Lets NVIDIA's `sriov-manage` turn all VFs of a GPU on or off, for at most [`Host::patience`]. What
+    /// it says is a claim.
+    ///
+    /// # Errors
+    /// Where it cannot be run or does not end.
+    fn turn_vfs(&self, host: &Host, gpu: PciAddress, turn: Turn) -> Result<Turned, Error> {
+        sriov_manage::run(&host.sriov_manage(), gpu, turn, host.patience())
     }
 }
 

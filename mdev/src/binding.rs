@@ -27,7 +27,7 @@ pub(crate) fn to_vfio(host: &Host, address: PciAddress) -> Result<(), Error> {
     moved.map_err(|error| error.after_undo(&address, take_back(host, address, previous.as_ref())))
 }
 
-fn wait_for_node(host: &Host, address: PciAddress) -> Result<(), Error> {
+pub(crate) fn wait_for_node(host: &Host, address: PciAddress) -> Result<(), Error> {
     let folder = host.pci_device(address);
     let what = || format!("the VFIO node of {address} under {}", host.vfio_nodes().display());
     host.wait_for(what, || {

@@ -1,6 +1,6 @@
 //! What can go wrong with a device.
 
-use crate::{DriverName, MdevUuid, PciAddress, ProfileName};
+use crate::{DriverName, MdevUuid, PciAddress, ProfileName, VfIndex};
 use std::{io, path::PathBuf};
 use vgpud_config::Quoted;
 
@@ -41,6 +41,39 @@ pub enum Error {
     InUse { gpu: PciAddress, instances: Vec<String> },
     #[error("Mediated device {uuid} exists already, {what}; remove it, or choose another UUID")]
     OtherMdev { uuid: MdevUuid, what: String },
+    #[error(
+        "VF {vf} of GPU {gpu} is a vGPU already, {what}; somebody else has made it: destroy it, or try again"
+    )]
+    OtherVgpu { gpu: PciAddress, vf: PciAddress, what: String },
+    #[error("GPU {gpu} refuses {profile} (type {number}) on VF {vf}, although its driver lists it there")]
+    VgpuRefused {
+        gpu: PciAddress,
+        vf: PciAddress,
+        profile: ProfileName,
+        number: u32,
+        #[source]
+        source: Box<Error>,
+    },
+    #[error(
+        "VF {} ({vf}) of GPU {gpu} is on {driver} and cannot become a vGPU; when the GPU has no vGPU, turn its \
+         VFs off and on again with sriov-manage",
+        index.0
+    )]
+    DeadVf { gpu: PciAddress, vf: PciAddress, index: VfIndex, driver: String },
+    /// What the GPU shows is not what the tool was run for.
+    #[error("GPU {gpu} {found}; {way_out}")]
+    SriovManage {
+        gpu: PciAddress,
+        /// How it is, and what the tool said.
+        found: String,
+        way_out: String,
+    },
+    #[error("Cannot run {}", program.display())]
+    Run {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("There is no VFIO driver {driver} in this kernel; load it with `modprobe {driver}`")]
     NoVfioDriver { driver: DriverName },
     #[error("Mechanism {mechanism} cannot make {name} of GPU {gpu}; ask it for the next name")]

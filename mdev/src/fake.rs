@@ -10,6 +10,7 @@
 //! | `create`, `remove`, `available_instances` | drivers/vfio/mdev |
 //! | `sriov_admin`, its debugfs forerunner | drivers/gpu/drm/xe: VFs from 1, rounding, fair shares, EOPNOTSUPP |
 //! | files of gim | amd/MxGPU-Virtualization: VFs from the start, ENOENT on `sriov_numvfs` |
+//! | `nvidia/current_vgpu_type`, `creatable_vgpu_types`, `sriov-manage` | NVIDIA Virtual GPU Software User Guide, and what its users report |
 //! | `reset` | drivers/pci/pci.c, as far as "a method exists" |
 //! | `/dev/vfio` nodes, `vfio-dev`, IOMMU groups | drivers/vfio, as far as they exist or not |
 //!
@@ -29,6 +30,7 @@ mod fault;
 mod gpu;
 mod kernel;
 mod mediated;
+mod nvidia;
 mod personality;
 mod skip;
 #[cfg(test)]
@@ -39,6 +41,7 @@ mod virtual_function;
 pub use config_space::function;
 pub use gpu::{FakeGpu, FakeMdevType, FakeXe};
 pub use kernel::FakeKernel;
+pub use nvidia::{FakeTurn, FakeVgpus};
 pub use skip::skip;
 
 use crate::{Host, PciAddress, attribute::Kernel};
@@ -182,6 +185,11 @@ impl FakeHost {
     /// The next time that VFs are enabled, only so many come.
     pub fn short_vfs(&self, count: u16) {
         self.kernel.short_vfs(count);
+    }
+
+    /// What NVIDIA's tool does when it is run next, and then and then; afterwards it works.
+    pub fn sriov_manage(&self, turns: &[FakeTurn]) {
+        self.kernel.plan_turns(turns);
     }
 
     /// What the kernel makes from now on (VFs, mediated devices, VFIO nodes) is seen after so many

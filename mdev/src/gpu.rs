@@ -1,6 +1,6 @@
 //! What the kernel says of one physical GPU.
 
-use crate::{AmdPartitioning, Memory, PciAddress, PciId, ProfileName, XeProvisioning};
+use crate::{AmdPartitioning, Memory, PciAddress, PciId, ProfileName, XeProvisioning, nvidia::NvidiaVgpu};
 use serde::Serialize;
 use std::fmt;
 
@@ -73,6 +73,8 @@ pub struct Gpu {
     pub xe: Option<XeProvisioning>,
     /// None where its driver shows no partitions: only AMD's gim does.
     pub partitioning: Option<AmdPartitioning>,
+    /// None where it is not on NVIDIA's driver, or has no VFs to share.
+    pub nvidia: Option<NvidiaVgpu>,
 }
 
 impl Gpu {
@@ -94,6 +96,7 @@ impl Gpu {
             mdev_types: Vec::new(),
             xe: None,
             partitioning: None,
+            nvidia: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use vgpud_config::NvidiaSettings;
 
 /// A Linux host seen from one root folder: `/` in production, a temporary tree in unit tests, where
 /// something else plays the kernel too.
@@ -15,6 +16,7 @@ pub struct Host {
     root: PathBuf,
     kernel: Arc<dyn Kernel>,
     patience: Duration,
+    sriov_manage: PathBuf,
 }
 
 impl Default for Host {
@@ -26,7 +28,9 @@ impl Default for Host {
 impl Host {
     /// The host below `root`, with the running kernel and a patience of 60 s.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), kernel: Arc::new(RunningKernel), patience: Duration::from_secs(60) }
+        let patience = Duration::from_secs(60);
+        let sriov_manage = NvidiaSettings::default().sriov_manage;
+        Self { root: root.into(), kernel: Arc::new(RunningKernel), patience, sriov_manage }
     }
 
     /// The same host, where `kernel` answers to writes.
@@ -46,6 +50,19 @@ impl Host {
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// The same host, with NVIDIA's tool at this absolute path (`sriov_manage` in `[nvidia]` of the
+    /// settings).
+    #[must_use]
+    pub fn with_sriov_manage(self, path: &Path) -> Self {
+        Self { sriov_manage: path.to_owned(), ..self }
+    }
+
+    /// NVIDIA's tool that turns virtual functions on and off, whether it is there or not.
+    #[must_use]
+    pub fn sriov_manage(&self) -> PathBuf {
+        self.path(&self.sriov_manage)
     }
 
     pub(crate) fn kernel(&self) -> &dyn Kernel {

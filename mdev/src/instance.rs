@@ -2,8 +2,11 @@
 //! exists is read from the kernel, whichever [`Mechanism`](crate::Mechanism) or person made it.
 
 use crate::{
-    DriverName, Error, Host, IommuGroup, PciAddress, device, mediated_device::MediatedDevice, passthrough,
-    reset, vendor_clear, virtual_function::VirtualFunction,
+    DriverName, Error, Host, IommuGroup, PciAddress, device,
+    mediated_device::MediatedDevice,
+    nvidia::{self, TypeNames},
+    passthrough, reset, vendor_clear,
+    virtual_function::VirtualFunction,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, str::FromStr};
@@ -77,8 +80,8 @@ pub enum ResetOutcome {
     /// The kernel reset the device. `method` is the first of the device's methods (`flr`, …); the
     /// kernel goes on to the next only where one turns out not to be supported.
     Done { method: String },
-    /// The device offers no reset between users. A mediated device is cleaned by destroying it and
-    /// creating it again (its parent driver starts it anew); anything else must stay out of use.
+    /// The device offers no reset between users. A mediated device or an NVIDIA vGPU is cleaned by
+    /// destroying it and creating it again (its driver starts it anew); anything else must stay out of use.
     NotOffered,
 }
 
@@ -104,7 +107,8 @@ pub struct Instance {
     pub sysfs: PathBuf,
     /// A VF's own PCI address; none for a mediated device.
     pub address: Option<PciAddress>,
-    /// The mdev type, or the VF count for a VF (`vf-8`): read back, never remembered.
+    /// The mdev type, the type of an NVIDIA vGPU, or the VF count for a VF (`vf-8`): read back, never
+    /// remembered.
     pub profile: crate::ProfileName,
     pub driver: Option<DriverName>,
     pub iommu_group: Option<IommuGroup>,
@@ -119,7 +123,7 @@ pub struct Instance {
 pub fn find(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<Option<Instance>, Error> {
     match name {
         InstanceName::Vf(index) => match VirtualFunction::read(host, gpu, index)? {
-            Some(vf) => vf.instance(host, gpu),
+            Some(vf) => vf.instance(host, gpu, &TypeNames::of(host, gpu)),
             None => Ok(None),
         },
         InstanceName::Mdev(uuid) => match MediatedDevice::read(host, uuid)? {
@@ -165,8 +169,9 @@ fn whole(host: &Host, gpu: PciAddress) -> Result<Option<Instance>, Error> {
 /// Where sysfs cannot be read.
 pub fn list(host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
     let mut instances: Vec<Instance> = whole(host, gpu)?.into_iter().collect();
+    let vgpus = TypeNames::of(host, gpu);
     for vf in VirtualFunction::all(host, gpu)? {
-        instances.extend(vf.instance(host, gpu)?);
+        instances.extend(vf.instance(host, gpu, &vgpus)?);
     }
     for mdev in MediatedDevice::all(host)? {
         instances.extend(mdev.instance(host, gpu)?);
@@ -176,14 +181,29 @@ pub fn list(host: &Host, gpu: PciAddress) -> Result<Vec<Instance>, Error> {
 }
 
 impl Instance {
+    /// Whether it is of this profile, for all that the device says: it does not name the type of a vGPU of
+    /// which no more fits ([`nvidia`]).
+    #[must_use]
+    pub fn may_be(&self, profile: &crate::ProfileName) -> bool {
+        let is_vf = matches!(self.name, InstanceName::Vf(_));
+        self.profile == *profile || (is_vf && nvidia::is_unnamed(&self.profile))
+    }
+
     /// Resets it between users by the kernel's `reset` in sysfs. The kernel's verdict is checked, and that
-    /// the device answers afterwards. A mediated device has no reset there (VFIO_DEVICE_RESET needs it open).
+    /// the device answers afterwards. A mediated device has no reset there (VFIO_DEVICE_RESET needs it open),
+    /// and an NVIDIA vGPU is for one owner alone.
     ///
     /// # Errors
     /// Where the kernel says that the reset failed, or the device is silent after it.
     pub fn reset(&self, host: &Host) -> Result<ResetOutcome, Error> {
         match self.name {
-            InstanceName::Vf(index) => reset::reset(host, self.virtual_function(host, index)?.address),
+            InstanceName::Vf(index) => {
+                let vf = self.virtual_function(host, index)?.address;
+                match nvidia::current(&host.pci_device(vf))? {
+                    Some(_) => Ok(ResetOutcome::NotOffered),
+                    None => reset::reset(host, vf),
+                }
+            }
             InstanceName::Whole => reset::reset(host, self.gpu),
             InstanceName::Mdev(_) => Ok(ResetOutcome::NotOffered),
         }

@@ -8,6 +8,7 @@ use crate::error::NotAGpu;
 use crate::pci_ids::PciIds;
 use crate::{
     Error, Gpu, Host, PciAddress, PciId, SriovCapability, amd_gim, attribute, device, intel_xe, mdev_bus,
+    nvidia,
 };
 use vgpud_config::GpuSelection;
 
@@ -103,8 +104,7 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
     let methods = attribute::read(&folder.join("reset_method"))?.unwrap_or_default();
     // The kernel writes -1 where the machine has no NUMA information.
     let node = attribute::parse::<i64>(&folder.join("numa_node"), "the number of a NUMA node")?;
-    let driver = device::driver(&folder)?;
-    let sriov = sriov(host, address)?;
+    let (driver, sriov) = (device::driver(&folder)?, sriov(host, address)?);
     let is_on = |name: &str| driver.as_ref().is_some_and(|driver| driver.0 == name);
     let enabled = sriov.as_ref().map_or(0, |sriov| sriov.enabled);
     Ok(Gpu {
@@ -114,11 +114,12 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
         vendor_name: names.vendor(id),
         device_name: names.device(id),
         numa_node: node.and_then(|node| u32::try_from(node).ok()),
-        driver,
         iommu_group: device::iommu_group(host, &folder)?,
         reset_methods: methods.split_whitespace().map(str::to_owned).collect(),
-        sriov,
         mdev_types: mdev_bus::types(host, address)?,
+        nvidia: nvidia::read(host, address, id, driver.as_ref(), sriov.as_ref())?,
+        driver,
+        sriov,
         ..Gpu::new(address, id, class)
     })
 }

@@ -2,8 +2,8 @@
 
 use crate::{ComputeShare, Error, Gpu, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
 use crate::{
-    MechanismKind, amd_gim::AmdGim, intel_xe::IntelXe, mdev_bus::MdevBus, passthrough::Passthrough,
-    sriov::Sriov,
+    MechanismKind, amd_gim::AmdGim, intel_xe::IntelXe, mdev_bus::MdevBus, nvidia::vfio::NvidiaVfio,
+    passthrough::Passthrough, sriov::Sriov,
 };
 use serde::Serialize;
 use std::fmt;
@@ -83,6 +83,12 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether an instance's memory can be read back through its BARs, so that a scrub can show something.
+    /// Where it cannot, an instance is made anew between its owners, and nothing else opens it.
+    fn shows_memory(&self) -> bool {
+        true
+    }
+
     /// Whether somebody has divided this GPU already, from what the inventory read. Pure.
     fn is_divided(&self, _gpu: &Gpu) -> bool {
         false
@@ -140,6 +146,7 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
 #[must_use]
 pub fn mechanism(kind: MechanismKind) -> &'static dyn Mechanism {
     match kind {
+        MechanismKind::NvidiaVfio => &NvidiaVfio,
         MechanismKind::IntelXe => &IntelXe,
         MechanismKind::AmdGim => &AmdGim,
         MechanismKind::Sriov => &Sriov,

@@ -1,5 +1,6 @@
-//! NVIDIA's names and shapes: vGPU types, the list of those that can be created, MIG profiles, and where
-//! instances of MIG fit. Pure: nothing here reads a device.
+//! NVIDIA's GPUs: how its host driver makes vGPUs of virtual functions, and the names and shapes that are
+//! its own: vGPU types, the list of those that can be created, MIG profiles, and where instances of MIG
+//! fit.
 //!
 //! Type numbers differ between cards and drivers, and the gigabytes in a name between steppings of a
 //! card: a type is known by its name, and a type and a MIG profile belong together by [`MigClass`].
@@ -7,10 +8,17 @@
 mod creatable;
 mod geometry;
 mod mig_profile;
+mod profiles;
+pub(crate) mod sriov_manage;
+pub(crate) mod vfio;
+mod vgpu;
 mod vgpu_type;
 
 pub use creatable::{CreatableError, CreatableType, VgpuTypeId, creatable_types};
 pub use geometry::{Blocked, GpuInstance, Layout, LayoutError, Placeable};
 pub use mig_profile::{MigProfile, MigProfileError, MigSize};
+pub use sriov_manage::{Turn, Turned};
+pub use vgpu::{NvidiaVgpu, OfferedType, VgpuVf};
+pub(crate) use vgpu::{TypeNames, VENDOR, current, is_unnamed, left_half_way, read};
 pub use vgpu_type::{MigPart, VgpuType, VgpuTypeError};
 pub use vgpud_config::catalogue::{Geometry, GeometryProfile, MigAttribute, MigClass, VgpuSeries};

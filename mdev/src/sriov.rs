@@ -16,7 +16,7 @@ mod tests;
 
 use crate::{
     Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
-    ProfileName, Taken, amd_gim,
+    ProfileName, Taken, amd_gim, nvidia,
     physical_function::{PhysicalFunction, VfsBefore},
     shares,
 };
@@ -36,7 +36,7 @@ impl Mechanism for Sriov {
     }
 
     fn unusable(&self, gpu: &Gpu) -> Option<String> {
-        if let Some(why) = gpu.without_vfs() {
+        if let Some(why) = gpu.without_vfs().or_else(|| nvidia::left_half_way(gpu)) {
             return Some(why);
         }
         match &gpu.driver {

@@ -3,6 +3,7 @@
 use crate::{
     DriverName, Error, Host, Instance, InstanceName, PciAddress, ProfileName, VfIndex, VfioNodes, attribute,
     device,
+    nvidia::{self, TypeNames},
 };
 
 /// A VF that exists, whatever driver it is on.
@@ -60,15 +61,20 @@ impl VirtualFunction {
     }
 
     /// The instance that this VF is; none where it is a spare.
-    pub(crate) fn instance(self, host: &Host, gpu: PciAddress) -> Result<Option<Instance>, Error> {
+    pub(crate) fn instance(
+        self,
+        host: &Host,
+        gpu: PciAddress,
+        vgpus: &TypeNames<'_>,
+    ) -> Result<Option<Instance>, Error> {
         let sysfs = host.pci_device(self.address);
-        let enabled = attribute::parse::<u16>(&host.pci_device(gpu).join("sriov_numvfs"), "a number of VFs")?;
-        let Some(profile) = enabled.and_then(profile_of).filter(|_| self.driver.is_some()) else {
-            return Ok(None);
+        let profile = match nvidia::current(&sysfs)? {
+            // On a driver and with a node it is a spare all the same.
+            Some(0) => None,
+            Some(number) => vgpus.name(number)?,
+            None => self.share(host, gpu)?,
         };
-        if !device::on_vfio(&sysfs)? {
-            return Ok(None);
-        }
+        let Some(profile) = profile else { return Ok(None) };
         let iommu_group = device::iommu_group(host, &sysfs)?;
         let nodes = device::vfio_nodes(host, &sysfs, iommu_group.as_ref())?;
         Ok(Some(Instance {
@@ -81,5 +87,12 @@ impl VirtualFunction {
             iommu_group,
             nodes,
         }))
+    }
+
+    /// Its profile as one of so many, where a VM could open it.
+    fn share(&self, host: &Host, gpu: PciAddress) -> Result<Option<ProfileName>, Error> {
+        let enabled = attribute::parse::<u16>(&host.pci_device(gpu).join("sriov_numvfs"), "a number of VFs")?;
+        let open = self.driver.is_some() && device::on_vfio(&host.pci_device(self.address))?;
+        Ok(enabled.and_then(profile_of).filter(|_| open))
     }
 }

@@ -4,7 +4,8 @@ use clap::Parser;
 use std::process::ExitCode;
 use vgpud::{
     daemon::{
-        Daemon, DeviceCommand, LookoutCommand, Options, Prepared, Signals, StartError, init_logging, sandbox,
+        Daemon, DeviceCommand, LookoutCommand, Options, Prepared, Signals, StartError, VfCommand,
+        init_logging, sandbox,
     },
     failure::sentence,
 };
@@ -25,6 +26,8 @@ enum Work {
     Device(DeviceCommand),
     #[command(hide = true)]
     Lookout(LookoutCommand),
+    #[command(hide = true)]
+    Vfs(VfCommand),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let result = match work {
         Some(Work::Device(command)) => command.run(),
         Some(Work::Lookout(command)) => command.run(),
+        Some(Work::Vfs(command)) => command.run(),
         None => run(&options),
     };
     match result {

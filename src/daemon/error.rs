@@ -61,6 +61,8 @@ pub enum StartError {
     Device(#[source] io::Error),
     #[error("The process that looks for holders of devices does not work")]
     Lookout(#[source] io::Error),
+    #[error("The process that turns the VFs of NVIDIA's GPUs on and off does not work")]
+    Vfs(#[source] io::Error),
     #[error(
         "The process vgpud-lookout has ended, without which nothing is proved free; vgpud ends with it and has to be started again, which systemd does by itself"
     )]

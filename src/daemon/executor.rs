@@ -61,6 +61,10 @@ pub enum EffectError {
         "{target} may hold what its last owner left: {evidence}; end it with `vgpuctl destroy`, or let something else count with `reuse` in the settings"
     )]
     NotClean { target: Target, evidence: Box<Evidence> },
+    #[error(
+        "No BAR shows the memory of {0}, so it cannot be read back; it is destroyed and created again between owners: where its driver's word is enough that nothing of the last one is left then, set reuse = \"reset\" for {gpu} in the settings", gpu = .0.gpu
+    )]
+    UnseenMemory(Target),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error("{0} is no longer there; somebody removed it behind vgpud's back")]
@@ -234,6 +238,7 @@ impl HostExecutor {
     }
 
     fn create(&self, target: &Target, profile: &ProfileName) -> Result<Done, EffectError> {
+        self.check_reuse(target)?;
         // There already: an interrupted creation, or a VF that somebody else put on VFIO.
         match self.find(target)? {
             Some(before) => {
@@ -263,8 +268,19 @@ impl HostExecutor {
         }
     }
 
+    /// Whether what the settings ask of an instance between owners can be had at all.
+    fn check_reuse(&self, target: &Target) -> Result<(), EffectError> {
+        let enough = mechanism(target.mechanism).shows_memory();
+        match self.settings().reuse(target.gpu) {
+            Reuse::Reset => Ok(()),
+            Reuse::Verified | Reuse::Vendor | Reuse::SameOwner if enough => Ok(()),
+            Reuse::Verified | Reuse::Vendor | Reuse::SameOwner => Err(EffectError::UnseenMemory(*target)),
+        }
+    }
+
     /// Resets an instance that nobody holds, and where the settings ask for it reads it back.
     fn make_clean(&self, target: &Target, instance: &Instance) -> Result<Cleaned, EffectError> {
+        self.check_reuse(target)?;
         let settings = self.settings();
         let cleaned = match settings.reuse(target.gpu) {
             Reuse::Reset => match instance.reset(&self.host)? {
@@ -434,8 +450,19 @@ impl Executor for HostExecutor {
             address
         });
         let unreadable = unreadable.collect();
-        let gpus = gpus.into_iter().map(|gpu| self.seen(gpu)).collect::<Result<_, _>>()?;
-        Ok(HostSeen { gpus, unreadable })
+        let mut host = HostSeen { gpus: Vec::new(), unreadable };
+        for gpu in gpus {
+            let address = gpu.address;
+            match self.seen(gpu) {
+                Ok(seen) => host.gpus.push(seen),
+                // One instance that cannot be read hides no other GPU.
+                Err(error) => {
+                    tracing::error!(%address, "cannot read its instances: {}", Failure::from(&error).line());
+                    host.unreadable.push(address);
+                }
+            }
+        }
+        Ok(host)
     }
 
     fn published(&self) -> Result<Vec<SliceId>, EffectError> {

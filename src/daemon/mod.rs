@@ -47,6 +47,8 @@ mod service;
 mod snapshot;
 mod socket;
 mod start;
+mod vf_command;
+mod vf_process;
 mod worker;
 
 pub use access::{AccessDenied, Unread};
@@ -61,6 +63,7 @@ pub use options::{LogFormat, Options};
 pub use prepared::Prepared;
 pub use request::RequestError;
 pub use start::{Daemon, Signals};
+pub use vf_command::VfCommand;
 
 #[cfg(test)]
 mod tests;

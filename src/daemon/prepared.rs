@@ -4,11 +4,12 @@ use super::{
     Daemon, Options, StartError, folder, kernel_events,
     lock::Lock,
     sandbox::{self, Places, Process, Sandbox, Walls},
+    vf_process::{ConfinedKernel, VfProcess},
 };
 use std::{path::PathBuf, sync::Arc};
 use vgpud_config::{Confinement, Settings};
 use vgpud_kata::cdi::CdiFolder;
-use vgpud_mdev::{Host, uevent::UeventSocket};
+use vgpud_mdev::{Host, attribute, uevent::UeventSocket};
 use vgpud_vmm::{holders::Lookout, lookout::LookoutProcess};
 
 /// Open files: one a connection, and some for each slice.
@@ -45,7 +46,9 @@ impl Prepared {
         raise_open_files();
         // Half of the deadline, so that a wait that is in vain ends with its own error before the
         // whole effect is given up.
-        let host = super::start::host(options).with_patience(settings.timeouts.device / 2);
+        let host = super::start::host(options)
+            .with_patience(settings.timeouts.device / 2)
+            .with_sriov_manage(&settings.nvidia.sriov_manage);
         let mut prepared = Self::unconfined(options, settings, host)?;
         if prepared.settings.daemon.sandbox == Confinement::On {
             prepared.confine()?;
@@ -92,7 +95,11 @@ impl Prepared {
         let lookout = LookoutProcess::start(&own_program(), self.root.as_deref(), patience);
         let lookout = Arc::new(lookout.map_err(StartError::Lookout)?);
         self.lookout = lookout.clone();
-        self.host = self.host.clone().with_kernel(lookout.clone());
+        let tool = &self.settings.nvidia.sriov_manage;
+        let start = || VfProcess::start(&own_program(), self.root.as_deref(), tool);
+        let vfs = attribute::exists(&self.host.sriov_manage()).then(start).transpose();
+        let vfs = vfs.map_err(StartError::Vfs)?;
+        self.host = self.host.clone().with_kernel(Arc::new(ConfinedKernel { lookout: lookout.clone(), vfs }));
         self.lookout_process = Some(lookout);
         self.sandbox = sandbox::enter(Process::Daemon(&places)).map_err(StartError::Sandbox)?;
         tracing::info!("sandbox: {}", self.sandbox);

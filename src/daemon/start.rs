@@ -263,6 +263,9 @@ impl Daemon {
         if settings.cdi.dir != self.settings.cdi.dir || settings.cdi.kind != self.settings.cdi.kind {
             tracing::warn!("[cdi] has changed; its keys take effect when vgpud is started again");
         }
+        if settings.nvidia != self.settings.nvidia {
+            tracing::warn!("[nvidia] has changed; its keys take effect when vgpud is started again");
+        }
         if settings.timeouts.device != self.settings.timeouts.device {
             tracing::warn!("device in [timeouts] has changed; it takes effect when vgpud is started again");
         }
@@ -270,6 +273,7 @@ impl Daemon {
         settings.timeouts.device = self.settings.timeouts.device;
         settings.daemon.clone_from(&self.settings.daemon);
         settings.cdi.clone_from(&self.settings.cdi);
+        settings.nvidia.clone_from(&self.settings.nvidia);
         if let Err(error) = self.socket.set(Openness::of(&settings)) {
             tracing::error!("the socket stays open to whom it was: {}", crate::failure::sentence(&error));
         }

@@ -7,6 +7,7 @@ mod kill_points;
 mod ledger_fails;
 mod life;
 mod limits;
+mod nvidia;
 mod quarantine;
 mod race;
 mod removal;

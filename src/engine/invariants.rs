@@ -14,7 +14,8 @@ pub fn of_state(state: &State) -> Vec<String> {
         if *id != slice.id || id.number() > state.last_id {
             broken.push(format!("{id} is filed under a wrong or a future id"));
         }
-        for name in [Some(slice.name), slice.next_name()].into_iter().flatten() {
+        let next = slice.next_name().filter(|next| *next != slice.name);
+        for name in [Some(slice.name), next].into_iter().flatten() {
             if !names.insert((slice.gpu, name)) {
                 broken.push(format!("{name:?} of {} is in two slices", slice.gpu));
             }

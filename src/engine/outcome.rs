@@ -165,8 +165,10 @@ impl Transition {
         why: Option<&str>,
     ) -> Result<(), Rejected> {
         self.waits_for(id, |phase| *phase == Phase::Scrubbing)?;
-        let gpu = self.get(id)?.gpu;
-        if self.state.uses(gpu, fresh) {
+        let slice = self.get(id)?;
+        let (gpu, name) = (slice.gpu, slice.name);
+        // A VF is made anew under the name that it has.
+        if fresh != name && self.state.uses(gpu, fresh) {
             return Err(Rejected::NameTaken(gpu));
         }
         let slice = self.get(id)?;

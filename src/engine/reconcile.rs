@@ -120,7 +120,7 @@ pub fn compare(state: &State, host: &HostView) -> Findings {
 fn missing(slice: &super::Slice, instances: &[Instance]) -> Option<Event> {
     let why = match instances.iter().find(|instance| instance.name == slice.name) {
         None => format!("its instance is no longer there on GPU {}", slice.gpu),
-        Some(seen) if seen.profile != slice.profile => {
+        Some(seen) if !seen.may_be(&slice.profile) => {
             format!("its instance is a {} now, and {} in the ledger", seen.profile, slice.profile)
         }
         Some(_) => return None,

@@ -80,6 +80,8 @@ pub fn all() -> Vec<Suite> {
         Suite::new("personalities", debian().gpus(["mi300x-gim", "mi300x-gim", "flex170-xe", "b60"]), 10),
         Suite::new("personality_nvidia", debian().gpus(["a100", "l40s"]), 15),
         Suite::new("personality_nvidia", cdev().gpus(["a100", "l40s"]), 15),
+        Suite::new("nvidia", debian().gpus(["a100", "l40s"]), 15),
+        Suite::new("nvidia", cdev().gpus(["a100", "l40s"]), 15),
         Suite::new("sandbox", debian().gpus(["mi300x", "simmdev"]), 10),
         Suite::new("passthrough", debian().gpus(["mi300x", "sim"]), 10),
         Suite::new("isolation", without_acs(debian()), 10),

@@ -71,7 +71,10 @@ fn the_example_names_every_key_at_its_default() {
     let tables: Vec<_> = known_keys("");
     assert_eq!(
         tables,
-        ["daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "quota", "class", "timeouts"]
+        [
+            "daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "quota", "class", "nvidia",
+            "timeouts"
+        ]
     );
     for table in tables {
         let header = match &*table {
@@ -279,7 +282,7 @@ fn wrong_values_are_refused_with_the_way_out() {
         (
             "[gpu.\"0000:41:00.0\"]\nmechanism = \"sr-iov\"",
             "line 2: `mechanism` in [gpu.0000:41:00.0] cannot be \"sr-iov\": There is no mechanism \"sr-iov\"; the \
-             mechanisms are intel-xe, amd-gim, sriov, mdev, passthrough; as in mechanism = \"sriov\"",
+             mechanisms are nvidia-vfio, intel-xe, amd-gim, sriov, mdev, passthrough; as in mechanism = \"sriov\"",
         ),
         (
             "[gpus]\nexclude = [\n  \"0000:41:00.0\",\n  \"0000:41:00\",\n]",

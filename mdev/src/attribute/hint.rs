@@ -73,6 +73,12 @@ fn of_attribute(attribute: &str, errno: Errno) -> Option<&'static str> {
         ("reset", Errno::ENOTTY) => "none of the device's reset methods works; keep it out of use",
         ("reset", Errno::EAGAIN | Errno::EBUSY) => "something holds the device; end its VM first",
         ("reset", Errno::ETIMEDOUT) => "the device did not come back from its reset; keep it out of use",
+        ("current_vgpu_type", Errno::EIO | Errno::EINVAL) => {
+            "NVIDIA's driver refuses this type on this GPU now; the kernel log says why (`dmesg`, NVRM)"
+        }
+        ("current_vgpu_type", Errno::EBUSY | Errno::EPERM) => {
+            "something still holds the vGPU; end its VM first"
+        }
         ("driver_override", Errno::EINVAL) => "the kernel takes no such driver name",
         _ => return None,
     })

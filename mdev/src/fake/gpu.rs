@@ -1,5 +1,6 @@
 //! What a fake GPU is like.
 
+use super::FakeVgpus;
 use crate::{PciAddress, PciId};
 
 /// A GPU to put into a fake host: an MI300X-like one, until told otherwise.
@@ -22,6 +23,8 @@ pub struct FakeGpu {
     pub(super) mdev_units: u32,
     pub(super) mdev_types: Vec<FakeMdevType>,
     pub(super) personality: Personality,
+    /// What NVIDIA's vGPU host driver makes of its VFs.
+    pub(super) vgpus: Option<FakeVgpus>,
     /// Another device in its IOMMU group.
     pub(super) companion: Option<PciAddress>,
 }
@@ -77,6 +80,7 @@ impl FakeGpu {
             mdev_units: 0,
             mdev_types: Vec::new(),
             personality: Personality::Plain,
+            vgpus: None,
             companion: None,
         }
     }
@@ -168,6 +172,15 @@ impl FakeGpu {
         self.mdev_units = units;
         self.mdev_types = types.to_vec();
         self.driver.get_or_insert_with(|| "simgpu_mdev".to_owned());
+        self
+    }
+
+    /// As a GPU of NVIDIA's with `total` VFs, on its vGPU host driver.
+    #[must_use]
+    pub fn nvidia(mut self, total: u16, vgpus: &FakeVgpus) -> Self {
+        self = self.id("10de:26b9").class(0x03_0200).driver("nvidia").sriov(total).without_sriov_configure();
+        (self.vf_id, self.vf_offset, self.vf_stride) = (self.id, 4, 1);
+        self.vgpus = Some(vgpus.clone());
         self
     }
 

@@ -1,14 +1,18 @@
 //! Answers to writes.
 
 use super::{
-    FakeGpu, Machine,
+    FakeGpu, FakeTurn, Machine,
     fault::{Fault, Planted, strike},
     tree::Tree,
 };
-use crate::{PciAddress, attribute::Kernel};
+use crate::{
+    Error, Host, PciAddress,
+    attribute::Kernel,
+    nvidia::{Turn, Turned},
+};
 use nix::errno::Errno;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -34,6 +38,7 @@ pub(super) struct State {
     pub(super) next_vfio: u32,
     pub(super) held: BTreeSet<String>,
     pub(super) short_vfs: Option<u16>,
+    pub(super) turns: VecDeque<FakeTurn>,
     link_delay: u32,
     node_delay: u32,
     /// Things made but not seen yet, with the pauses until they are.
@@ -106,6 +111,7 @@ impl FakeKernel {
         self.sriov_capability(gpu);
         self.mdev_parent(gpu);
         self.personality(&mut state, gpu);
+        self.vgpu_host(gpu);
     }
 
     /// The files of a PCI function.
@@ -164,7 +170,7 @@ impl FakeKernel {
         &self.tree
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -267,6 +273,7 @@ impl FakeKernel {
             | "lmem_quota"
             | "sched_priority"
             | "restore_auto_provisioning" => self.set_share(state, path, value),
+            "current_vgpu_type" => self.set_vgpu(state, folder, value),
             "create" => self.create_mdev(state, folder, value),
             "remove" => self.remove_mdev(state, folder, value),
             _ => {
@@ -311,6 +318,10 @@ impl Kernel for FakeKernel {
             None => {}
         }
         Ok(self.answer(&mut state, below, value)?)
+    }
+
+    fn turn_vfs(&self, _: &Host, gpu: PciAddress, turn: Turn) -> Result<Turned, Error> {
+        Ok(self.turn(&mut self.state(), gpu, turn))
     }
 
     fn pause(&self, _: Duration) {

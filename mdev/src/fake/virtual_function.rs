@@ -92,7 +92,7 @@ impl FakeKernel {
 }
 
 /// Routing id by offset and stride (drivers/pci/iov.c, `pci_iov_virtfn_devfn`).
-fn vf_address(gpu: &FakeGpu, index: u16) -> PciAddress {
+pub(super) fn vf_address(gpu: &FakeGpu, index: u16) -> PciAddress {
     let text = gpu.address.to_string();
     let part = |range| u16::from_str_radix(&text[range], 16).unwrap();
     let routing =

@@ -57,6 +57,7 @@ fn gpus_are_told_from_other_functions_and_come_in_order() {
             mdev_types: Vec::new(),
             xe: None,
             partitioning: None,
+            nvidia: None,
         }
     );
     assert_eq!((mdev.numa_node, &mdev.vendor_name, &mdev.sriov), (None, &None, &None));

@@ -35,7 +35,7 @@ impl Core {
     fn shown(&self, slice: &Slice) -> Shown {
         let Some(seen) = self.gpus.get(&slice.gpu) else { return Shown::GpuAbsent };
         match seen.instances.iter().find(|instance| instance.name == slice.name) {
-            Some(instance) if instance.profile != slice.profile => Shown::Other(instance.profile.clone()),
+            Some(instance) if !instance.may_be(&slice.profile) => Shown::Other(instance.profile.clone()),
             Some(_) => Shown::There,
             None if seen.instances.is_empty() && Snapshot::origin(seen, slice.mechanism) == Origin::Ours => {
                 Shown::Undivided

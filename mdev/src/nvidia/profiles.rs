@@ -1,0 +1,177 @@
+//! What a GPU offers in vGPUs, from what its driver showed: pure.
+//!
+//! The driver says which types fit once more, and not how many. The rest follows from sizes: by default
+//! all time-sliced vGPUs of a card have one framebuffer size, that of the first, and share the card's
+//! memory (NVIDIA Virtual GPU Software User Guide, "Equal-size mode"). A card that lists another size
+//! beside one that exists is in mixed-size mode; what fits there after one more is not foreseen, and
+//! neither is it for vGPUs in GPU instances of MIG.
+//!
+//! Among types of one size the first is taken by a request that names no profile: compute, then
+//! workstation, types for games, desktop, and applications, each of which can less than the one before.
+//!
+//! While VFs are off the driver says nothing, and the catalogue tells which types a card is known to have.
+
+use super::{NvidiaVgpu, VgpuSeries, VgpuVf, vgpu::understood};
+use crate::{Gpu, Memory, PciId, Profile, ProfileName, Taken};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+use vgpud_config::catalogue::Catalogue;
+
+static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
+    Catalogue::load().unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        Catalogue::default()
+    })
+});
+
+/// The time-sliced types that the catalogue knows of a card.
+pub(super) fn known_types(card: PciId) -> impl Iterator<Item = &'static ProfileName> {
+    CATALOGUE.vgpus(card).filter(|known| known.class.is_none()).map(|known| &known.name)
+}
+
+pub(super) fn profiles(gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
+    match &gpu.nvidia {
+        Some(NvidiaVgpu::Off { .. }) => Card::empty(gpu, known_types(gpu.id).cloned().collect()).offer(taken),
+        Some(NvidiaVgpu::On { vfs }) => Card::of(gpu, vfs).offer(taken),
+        Some(NvidiaVgpu::Mediated | NvidiaVgpu::NoVgpus) | None => Vec::new(),
+    }
+}
+
+/// What it would offer without any vGPU, as far as that is known.
+pub(super) fn when_empty(gpu: &Gpu) -> Vec<Profile> {
+    let Some(NvidiaVgpu::On { vfs }) = &gpu.nvidia else { return profiles(gpu, &[]) };
+    if vfs.iter().all(|vf| vf.current.is_none()) {
+        return profiles(gpu, &[]);
+    }
+    let mut types = listed(vfs);
+    if !types.iter().any(is_mig_backed) {
+        types.extend(known_types(gpu.id).cloned());
+    }
+    Card::empty(gpu, types).offer(&[])
+}
+
+fn framebuffer(name: &ProfileName) -> Option<Memory> {
+    Some(understood(name)?.framebuffer)
+}
+
+fn is_mig_backed(name: &ProfileName) -> bool {
+    understood(name).is_some_and(|vgpu| vgpu.mig.is_some())
+}
+
+fn rank(name: &ProfileName) -> u8 {
+    match understood(name).map(|vgpu| vgpu.series) {
+        Some(Some(VgpuSeries::C)) => 0,
+        Some(Some(VgpuSeries::Q)) => 1,
+        Some(None) | None => 2,
+        Some(Some(VgpuSeries::B)) => 3,
+        Some(Some(VgpuSeries::A)) => 4,
+    }
+}
+
+fn listed(vfs: &[VgpuVf]) -> BTreeSet<ProfileName> {
+    vfs.iter().flat_map(|vf| &vf.creatable).map(|vgpu| vgpu.name.clone()).collect()
+}
+
+/// Time-sliced vGPUs are counted by their size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// No vGPU exists, and the first will set the size.
+    Open,
+    /// All have the size of those that can be created.
+    EqualSize,
+    /// The driver alone knows what fits.
+    ByDriver,
+}
+
+struct Card {
+    /// VFs, whether they are on or not.
+    vfs: usize,
+    /// VFs that are vGPUs.
+    used: usize,
+    /// What fits once more.
+    creatable: BTreeSet<ProfileName>,
+    sharing: Sharing,
+    /// What all vGPUs share, where that is known.
+    framebuffer: Option<Memory>,
+}
+
+impl Card {
+    fn new(gpu: &Gpu, vfs: usize, used: usize, creatable: BTreeSet<ProfileName>) -> Self {
+        let sizes: BTreeSet<_> = creatable.iter().filter_map(framebuffer).collect();
+        let by_driver = creatable.iter().any(is_mig_backed) || (used > 0 && sizes.len() > 1);
+        let sharing = match (by_driver, used) {
+            (true, _) => Sharing::ByDriver,
+            (false, 0) => Sharing::Open,
+            (false, _) => Sharing::EqualSize,
+        };
+        let known = CATALOGUE.card(gpu.id).and_then(|card| card.memory.as_ref()).map(|memory| memory.value);
+        // The largest type is the whole card, as long as it can be seen.
+        let largest = sizes.last().copied().filter(|_| used == 0);
+        Self { vfs, used, creatable, sharing, framebuffer: known.max(largest) }
+    }
+
+    fn empty(gpu: &Gpu, creatable: BTreeSet<ProfileName>) -> Self {
+        let total = gpu.sriov.as_ref().map_or(0, |sriov| sriov.total);
+        Self::new(gpu, total.into(), 0, creatable)
+    }
+
+    fn of(gpu: &Gpu, vfs: &[VgpuVf]) -> Self {
+        let used = vfs.iter().filter(|vf| vf.current.is_some()).count();
+        Self::new(gpu, vfs.len(), used, listed(vfs))
+    }
+
+    fn offer(&self, taken: &[Taken]) -> Vec<Profile> {
+        let coming: Vec<_> = taken.iter().filter(|taken| !taken.exists).map(|taken| &taken.profile).collect();
+        let existing = taken.len() - coming.len();
+        let free = self.vfs.saturating_sub(self.used.max(existing)).saturating_sub(coming.len());
+        let mut counts: BTreeMap<&ProfileName, usize> = BTreeMap::new();
+        for name in &self.creatable {
+            counts.insert(name, self.fit(name, &coming).min(free));
+        }
+        // What no longer fits stays known by the slices that there are.
+        for name in taken.iter().map(|taken| &taken.profile) {
+            counts.entry(name).or_default();
+        }
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let profile = |(name, available): (&ProfileName, usize)| {
+            let alike = taken.iter().filter(|taken| taken.profile == *name).count();
+            let capacity = self.in_all(name).map_or(0, |most| most.min(self.vfs)).max(alike + available);
+            Profile {
+                name: name.clone(),
+                memory: framebuffer(name),
+                compute: None,
+                capacity: number(capacity),
+                available: number(available),
+            }
+        };
+        let mut profiles: Vec<_> = counts.into_iter().map(profile).collect();
+        profiles.sort_by_key(|profile| (profile.memory, rank(&profile.name)));
+        profiles
+    }
+
+    /// So many of a time-sliced type share the card's memory when nothing else does.
+    fn in_all(&self, name: &ProfileName) -> Option<usize> {
+        if is_mig_backed(name) {
+            return None;
+        }
+        let (all, one) = (self.framebuffer?.bytes(), framebuffer(name)?.bytes());
+        usize::try_from(all.checked_div(one)?).ok()
+    }
+
+    /// So many more of a type that can be created fit, when `coming` are made.
+    fn fit(&self, name: &ProfileName, coming: &[&ProfileName]) -> usize {
+        // The driver's word is good for one.
+        let at_least = 1_usize.saturating_sub(coming.len());
+        if self.sharing == Sharing::ByDriver {
+            return at_least;
+        }
+        let size = framebuffer(name);
+        if coming.iter().any(|other| framebuffer(other) != size) {
+            return 0;
+        }
+        let in_all = self.in_all(name).unwrap_or(0);
+        in_all.saturating_sub(self.used).saturating_sub(coming.len()).max(at_least)
+    }
+}

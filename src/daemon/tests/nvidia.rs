@@ -1,0 +1,143 @@
+//! vGPUs of NVIDIA's over the daemon's life: made anew between owners, and known by name where the
+//! driver names them no longer.
+
+use super::bench::{Bench, SRIOV};
+use crate::api;
+use vgpud_config::{PciAddress, Reuse};
+use vgpud_mdev::{
+    InstanceName, MechanismKind, VfIndex,
+    fake::{FakeGpu, FakeHost, FakeVgpus, Machine},
+    mechanism,
+};
+
+const VF0: &str = "sys/bus/pci/devices/0000:41:00.0/virtfn0/nvidia/current_vgpu_type";
+
+fn machine() -> Machine {
+    FakeHost::machine().gpu(FakeGpu::new(SRIOV).nvidia(8, &FakeVgpus::l40s()))
+}
+
+async fn bench(reuse: Reuse) -> Bench {
+    let mut bench = Bench::new(&machine());
+    bench.settings.scrub.reuse = reuse;
+    bench.start(None).await;
+    bench
+}
+
+impl Bench {
+    /// The numbers that were written to VFs, in order.
+    fn types_written(&self) -> Vec<String> {
+        let writes = self.fake.writes().into_iter();
+        writes.filter(|(path, _)| path.ends_with("current_vgpu_type")).map(|(_, value)| value).collect()
+    }
+
+    fn vf_driver(&self) -> Option<String> {
+        vgpud_mdev::attribute::link(&self.host.path("sys/bus/pci/devices/0000:41:00.4/driver")).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_owner_gets_a_vgpu_that_was_made_for_them() {
+    let bench = bench(Reuse::Reset).await;
+    let before = bench.files();
+    bench.create("L40S-8Q", SRIOV, 1, Some("pod-a")).await.unwrap();
+    assert_eq!(bench.types_written(), ["1152"]);
+    bench.release("s1").await.unwrap();
+    bench.at_rest().await;
+    assert_eq!(bench.phases().await["s1"], api::Phase::Ready);
+    assert_eq!(bench.types_written(), ["1152", "0", "1152"]);
+    assert_eq!(bench.vf_driver().as_deref(), Some("nvidia"));
+    bench.check().await;
+    bench.destroy("s1").await.unwrap();
+    bench.at_rest().await;
+    let after = || bench.files();
+    for _ in 0..500 {
+        if after() == before {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(after(), before, "the VFs are off again");
+}
+
+/// No BAR shows a vGPU's memory: what opens it to look would only disturb it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_read_back_is_refused_before_anything_is_done() {
+    for reuse in [Reuse::Verified, Reuse::Vendor, Reuse::SameOwner] {
+        let bench = bench(reuse).await;
+        let before = bench.files();
+        let refused = bench.create("L40S-8Q", SRIOV, 1, None).await.unwrap_err();
+        assert_eq!(refused.reason, "UNSEEN_MEMORY");
+        assert!(refused.text.contains("set reuse = \"reset\" for 0000:41:00.0"), "{refused:?}");
+        bench.at_rest().await;
+        assert_eq!(bench.types_written(), [""; 0]);
+        assert_eq!(bench.files(), before);
+    }
+}
+
+/// With its settings for one GPU alone, and changed when it has an owner: it is not opened then either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_settings_opens_no_vgpu() {
+    let mut bench = Bench::new(&machine());
+    let trusting = vgpud_config::GpuSettings { reuse: Some(Reuse::Reset), ..Default::default() };
+    let gpu: PciAddress = SRIOV.parse().unwrap();
+    bench.settings.gpu.insert(gpu, trusting);
+    bench.start(None).await;
+    bench.create("L40S-8Q", SRIOV, 1, Some("pod-a")).await.unwrap();
+    bench.crash().await;
+    bench.settings.gpu.remove(&gpu);
+    bench.start(None).await;
+    let refused = bench.release("s1").await.unwrap_err();
+    assert_eq!(refused.reason, "UNSEEN_MEMORY");
+    assert_eq!(bench.phases().await["s1"], api::Phase::Quarantined);
+    bench.destroy("s1").await.unwrap();
+    bench.check().await;
+}
+
+/// The driver names no type of a full card any more; after a crash its slices are known all the same,
+/// and what is not theirs is found out as soon as it can be named.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slices_of_a_full_card_are_known_after_a_crash() {
+    let mut bench = bench(Reuse::Reset).await;
+    bench.create("L40S-24Q", SRIOV, 1, None).await.unwrap();
+    bench.create("L40S-24A", SRIOV, 1, None).await.unwrap();
+    let refused = bench.create("L40S-24Q", SRIOV, 1, None).await.unwrap_err();
+    assert_eq!(refused.reason, "NO_CAPACITY", "{refused:?}");
+    let refused = bench.create("L40S-8Q", SRIOV, 1, None).await.unwrap_err();
+    assert_eq!(refused.reason, "NO_CAPACITY", "it could be had on an empty card: {refused:?}");
+    bench.crash().await;
+    bench.start(None).await;
+    assert_eq!(bench.phases().await.values().collect::<Vec<_>>(), [&api::Phase::Ready; 2]);
+    bench.check().await;
+    // Somebody makes one of another type of it, and the driver can name it.
+    bench.destroy("s2").await.unwrap();
+    bench.crash().await;
+    for value in ["0", "1165"] {
+        bench.host.write_attr(&bench.host.path(VF0), value).unwrap();
+    }
+    bench.start(None).await;
+    assert_eq!(bench.phases().await["s1"], api::Phase::Quarantined);
+}
+
+/// Types and VFs are gone after a restart of the host, and made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn vgpus_are_made_again_after_a_restart_of_the_host() {
+    let mut bench = bench(Reuse::Reset).await;
+    bench.boot("one");
+    bench.crash().await;
+    bench.start(None).await;
+    bench.create("L40S-8Q", SRIOV, 2, None).await.unwrap();
+    bench.crash().await;
+    // What a restart leaves: neither types nor VFs.
+    let (cutter, gpu) = (mechanism(MechanismKind::NvidiaVfio), SRIOV.parse().unwrap());
+    for index in [0, 1] {
+        cutter.destroy(&bench.host, gpu, InstanceName::Vf(VfIndex(index))).unwrap();
+    }
+    cutter.retire(&bench.host, gpu).unwrap();
+    let before = bench.types_written().len();
+    bench.boot("two");
+    bench.start(None).await;
+    bench.at_rest().await;
+    assert_eq!(bench.types_written()[before..], ["1152", "1152"]);
+    assert_eq!(bench.phases().await.values().collect::<Vec<_>>(), [&api::Phase::Ready; 2]);
+    bench.check().await;
+}

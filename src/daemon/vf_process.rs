@@ -1,0 +1,238 @@
+//! NVIDIA's `sriov-manage`, which needs every right of root, for a daemon that has given up its own.
+//!
+//! The tool unbinds drivers, loads a module and starts programs. So the daemon starts its own program
+//! once more before it confines itself (`vgpud vfs`), only where the tool is there, and that process
+//! keeps its rights. It takes one order: all VFs of one GPU of NVIDIA's on, or off. What it can be made
+//! to do by whoever gets to run code in the daemon is that and no more.
+//!
+//! Order and answer are JSON, one to a line, on a socket that is the process's standard input; it ends
+//! when that is closed. Orders are carried out one after the other.
+
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use vgpud_mdev::{
+    self as mdev, Host, PciAddress,
+    attribute::{self, Kernel, RunningKernel},
+    nvidia::{Turn, Turned},
+};
+use vgpud_vmm::lookout::LookoutProcess;
+
+/// Beside the time that the tool may take.
+const SLACK: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    number: u64,
+    gpu: PciAddress,
+    turn: Turn,
+    within: Duration,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    number: u64,
+    /// What went wrong, with its causes.
+    turned: Result<Turned, String>,
+}
+
+/// The process, seen from the daemon.
+#[derive(Debug)]
+pub struct VfProcess(Mutex<Orders>);
+
+#[derive(Debug)]
+struct Orders {
+    last: u64,
+    stream: BufReader<UnixStream>,
+}
+
+impl VfProcess {
+    /// Starts `program`, which understands `vfs`; `root` is the folder to take for the host's root, and
+    /// `tool` the absolute path of `sriov-manage` on that host.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start(program: &Path, root: Option<&Path>, tool: &Path) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = Command::new(program);
+        command.arg("vfs").arg("--tool").arg(tool).stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+        if let Some(root) = root {
+            command.arg("--root").arg(root);
+        }
+        // It ends with the socket, as the lookout does.
+        command.spawn()?;
+        Ok(Self::on(ours))
+    }
+
+    fn on(stream: UnixStream) -> Self {
+        Self(Mutex::new(Orders { last: 0, stream: BufReader::new(stream) }))
+    }
+
+    fn turn(&self, gpu: PciAddress, turn: Turn, within: Duration) -> io::Result<Turned> {
+        let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.last += 1;
+        let number = orders.last;
+        orders.stream.get_ref().set_read_timeout(Some(within + SLACK))?;
+        say(orders.stream.get_mut(), &Order { number, gpu, turn, within })?;
+        loop {
+            let mut line = String::new();
+            if orders.stream.read_line(&mut line)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let answer: Answer = serde_json::from_str(&line)?;
+            // An answer that came too late was somebody else's.
+            if answer.number == number {
+                return answer.turned.map_err(io::Error::other);
+            }
+        }
+    }
+}
+
+fn say(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// In the process: carries out orders until there are no more.
+///
+/// # Errors
+/// Where an order cannot be read or an answer is not taken.
+pub fn serve(host: &Host, stream: UnixStream) -> io::Result<()> {
+    let mut answers = stream.try_clone()?;
+    for line in BufReader::new(stream).lines() {
+        let Order { number, gpu, turn, within } = serde_json::from_str(&line?)?;
+        let turned = carry_out(host, gpu, turn, within);
+        say(&mut answers, &Answer { number, turned })?;
+    }
+    Ok(())
+}
+
+/// The daemon may have fallen into other hands: nothing but a GPU of NVIDIA's is touched.
+fn carry_out(host: &Host, gpu: PciAddress, turn: Turn, within: Duration) -> Result<Turned, String> {
+    let vendor = attribute::read(&host.pci_device(gpu).join("vendor"))
+        .map_err(|error| Failure::from(&error).line())?;
+    if vendor.as_deref() != Some("0x10de") {
+        return Err(format!("{gpu} is no GPU of NVIDIA's"));
+    }
+    let host = host.clone().with_patience(within);
+    RunningKernel.turn_vfs(&host, gpu, turn).map_err(|error| Failure::from(&error).line())
+}
+
+/// The kernel as a confined daemon reaches it: some of it through processes that may do more.
+#[derive(Debug)]
+pub struct ConfinedKernel {
+    pub lookout: Arc<LookoutProcess>,
+    /// None where the tool was not there at the start.
+    pub vfs: Option<VfProcess>,
+}
+
+impl Kernel for ConfinedKernel {
+    fn write(&self, path: &Path, value: &str) -> io::Result<()> {
+        RunningKernel.write(path, value)
+    }
+
+    fn pause(&self, time: Duration) {
+        RunningKernel.pause(time);
+    }
+
+    fn config_space(&self, host: &Host, address: PciAddress) -> Result<Option<Vec<u8>>, mdev::Error> {
+        self.lookout.config_space(host, address)
+    }
+
+    fn turn_vfs(&self, host: &Host, gpu: PciAddress, turn: Turn) -> Result<Turned, mdev::Error> {
+        let turned = match &self.vfs {
+            Some(vfs) => vfs.turn(gpu, turn, host.patience()),
+            None => Err(io::Error::other(
+                "it was not there when vgpud was started, which confines itself before it serves; start vgpud again",
+            )),
+        };
+        turned
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::Other => source,
+                io::ErrorKind::WouldBlock => {
+                    io::Error::other("the process vgpud-vfs, which runs it, does not answer")
+                }
+                kind => {
+                    io::Error::new(kind, "the process vgpud-vfs, which runs it, is gone; start vgpud again")
+                }
+            })
+            .map_err(|source| mdev::Error::Run { program: host.sriov_manage(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt, thread};
+
+    const GPU: &str = "0000:41:00.0";
+
+    /// A host with two GPUs and a tool that says how it was called.
+    fn host(vendor: &str, script: &str) -> (tempfile::TempDir, Host) {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::new(folder.path());
+        let gpu = host.pci_device(GPU.parse().unwrap());
+        fs::create_dir_all(&gpu).unwrap();
+        fs::write(gpu.join("vendor"), vendor).unwrap();
+        let tool = host.sriov_manage();
+        fs::create_dir_all(tool.parent().unwrap()).unwrap();
+        fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        (folder, host)
+    }
+
+    fn served(host: &Host, within: Duration) -> Vec<io::Result<Turned>> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let process = VfProcess::on(ours);
+        thread::scope(|scope| {
+            scope.spawn(|| serve(host, theirs).unwrap());
+            let gpu = GPU.parse().unwrap();
+            let turned = [Turn::On, Turn::Off].map(|turn| process.turn(gpu, turn, within));
+            drop(process);
+            turned.into()
+        })
+    }
+
+    #[test]
+    fn orders_are_carried_out_and_answered() {
+        let (_folder, host) = host("0x10de\n", "echo \"$@\"; test $1 = -e");
+        let turned: Vec<_> = served(&host, Duration::from_secs(60)).into_iter().map(Result::unwrap).collect();
+        let told: Vec<_> = turned.iter().map(|turned| (turned.success, turned.words.as_str())).collect();
+        assert_eq!(told, [(true, "-e 0000:41:00.0"), (false, "-d 0000:41:00.0")]);
+    }
+
+    #[test]
+    fn a_gpu_of_another_vendor_is_refused_without_running_anything() {
+        let (folder, host) = host("0x1002\n", "touch $(dirname $0)/ran");
+        for turned in served(&host, Duration::from_secs(60)) {
+            assert_eq!(turned.unwrap_err().to_string(), "0000:41:00.0 is no GPU of NVIDIA's");
+        }
+        assert!(!fs::exists(folder.path().join("usr/lib/nvidia/ran")).unwrap());
+    }
+
+    #[test]
+    fn a_tool_that_does_not_end_is_told_in_its_own_words() {
+        let (_folder, host) = host("0x10de\n", "sleep 600");
+        for turned in served(&host, Duration::from_millis(200)) {
+            let told = turned.unwrap_err().to_string();
+            assert!(told.contains("Waited 0.2 s for") && told.contains("sriov-manage to end"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_an_error_and_no_wait() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let process = VfProcess::on(ours);
+        drop(theirs);
+        let turned = process.turn(GPU.parse().unwrap(), Turn::On, Duration::from_secs(600));
+        turned.unwrap_err();
+    }
+}
