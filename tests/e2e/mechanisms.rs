@@ -12,7 +12,7 @@ use vgpud_config::GpuSelection;
 use vgpud_mdev::{
     Error, Gpu, Host, Instance, InstanceName, MdevUuid, Mechanism, MechanismKind, Memory, PciAddress,
     ResetOutcome, VfIndex, instance, inventory, mechanism, mechanisms,
-    uevent::{Action, Received, UeventSocket, UeventSubject},
+    uevent::{Action, Received, Uevent, UeventSocket, UeventSubject},
     uncuttable,
 };
 
@@ -270,13 +270,16 @@ fn mediated_devices_of_every_type() {
     assert_eq!(self::gpu(SIMMDEV), gpu, "as before");
 }
 
+/// Of the device itself: that of its place in VFIO comes before it goes.
 fn wait_for(socket: &UeventSocket, action: Action, subject: UeventSubject) {
+    let is_it =
+        |event: &Uevent| event.action == action && event.subject == subject && event.subsystem != "vfio-dev";
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         assert!(!left.is_zero(), "no {action:?} of {subject:?}");
         match socket.next(left).unwrap() {
-            Some(Received::Event(event)) if event.action == action && event.subject == subject => return,
+            Some(Received::Event(event)) if is_it(&event) => return,
             Some(Received::Lost) => panic!("events lost"),
             _ => {}
         }
