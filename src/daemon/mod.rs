@@ -41,6 +41,7 @@ mod lookout_command;
 mod message;
 mod options;
 mod prepared;
+mod progress;
 mod readiness;
 pub(crate) mod request;
 mod service;

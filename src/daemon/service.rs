@@ -7,7 +7,8 @@ use super::{
     consumer, convert,
     core::Handle,
     holder::{HolderError, Watched},
-    message::{Command, Create, Message, Mode, Progress, Question, Reply},
+    message::{Command, Create, Message, Mode, Question, Reply},
+    progress,
     request::{self, ProfileFilter, RequestError},
     snapshot::Snapshot,
 };
@@ -195,12 +196,12 @@ impl Vgpud for Service {
         let terms = self.terms(asked.user.as_ref(), asked.time_ms).await?;
         let mode = if asked.dry_run { Mode::DryRun } else { Mode::Run };
         self.fresh().await;
-        let (progress, steps) = mpsc::unbounded_channel();
-        let create = Create { request, owner, terms, mode, progress };
+        let (sender, steps) = mpsc::unbounded_channel();
+        let create = Create { request, owner, terms, mode, progress: sender };
         if self.core.sender.send(Message::Command(Command::Create(create))).is_err() {
             return Err(self.why_stopped().await.into());
         }
-        Ok(Response::new(Box::pin(create_stream(to_the_end(steps, admitted)))))
+        Ok(Response::new(Box::pin(progress::stream(steps, admitted))))
     }
 
     async fn list_slices(&self, request: Request<api::ListSlicesRequest>) -> Answer<api::ListSlicesResponse> {
@@ -462,39 +463,4 @@ impl Follower {
 
 fn no_such_gpu(gpu: PciAddress) -> Status {
     Failure::from(&vgpud_mdev::Error::NoSuchGpu(gpu)).into()
-}
-
-/// The steps of a creation, which keeps its place until the last of them, also where nobody reads them.
-fn to_the_end<T: Send + 'static>(
-    mut steps: mpsc::UnboundedReceiver<T>,
-    admitted: Option<Admitted>,
-) -> mpsc::UnboundedReceiver<T> {
-    let (sender, read) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(step) = steps.recv().await {
-            let _ = sender.send(step);
-        }
-        drop(admitted);
-    });
-    read
-}
-
-fn create_stream(
-    steps: mpsc::UnboundedReceiver<Result<Progress, Failure>>,
-) -> impl Stream<Item = Result<api::CreateProgress, Status>> {
-    use api::create_progress::Step;
-    use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
-    UnboundedReceiverStream::new(steps).filter_map(|step| {
-        let step = match step {
-            Err(failure) => return Some(Err(failure.into())),
-            Ok(Progress::Planned { placement, effects }) => Step::Plan(convert::plan(&placement, effects)),
-            Ok(Progress::Changed(id, now)) => Step::Changed(convert::slice(now.state.slices.get(&id)?, &now)),
-            Ok(Progress::Done(ids, now)) => {
-                let slices = ids.iter().filter_map(|id| now.state.slices.get(id));
-                let slices = slices.map(|slice| convert::slice(slice, &now)).collect();
-                Step::Done(api::CreatedSlices { slices })
-            }
-        };
-        Some(Ok(api::CreateProgress { step: Some(step) }))
-    })
 }
