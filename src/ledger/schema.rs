@@ -6,7 +6,7 @@ use rusqlite::Transaction;
 pub const APPLICATION_ID: i32 = 0x5647_5055;
 
 /// Each step brings a file from version `index` to `index + 1` (`PRAGMA user_version`).
-pub const STEPS: [&str; 3] = [INITIAL, HISTORY, OUT_OF_USE];
+pub const STEPS: [&str; 4] = [INITIAL, HISTORY, OUT_OF_USE, VENDORS];
 
 const INITIAL: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -108,6 +108,10 @@ CREATE TABLE quarantined_gpus (
     detail     TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// Version 4: no other tables, but mechanisms and instances (a whole GPU) that a vgpud of version 3 has no
+/// words for, and would take for damage.
+const VENDORS: &str = "";
 
 /// The version that this program writes.
 #[must_use]

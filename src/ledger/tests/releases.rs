@@ -13,8 +13,11 @@ use std::{collections::BTreeSet, path::Path};
 use tempfile::TempDir;
 
 /// From schema 1 on, as their vgpud wrote them, with rows in every table.
-const FIXTURES: &[&str] =
-    &[include_str!("../fixtures/version_1.sql"), include_str!("../fixtures/version_2.sql")];
+const FIXTURES: &[&str] = &[
+    include_str!("../fixtures/version_1.sql"),
+    include_str!("../fixtures/version_2.sql"),
+    include_str!("../fixtures/version_3.sql"),
+];
 
 /// Tables with rows of facts that opening may change or add.
 const META: &str = "meta";

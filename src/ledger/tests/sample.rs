@@ -2,8 +2,8 @@
 
 use super::super::*;
 use crate::engine::{
-    BootMillis, Claim, Event, Generation, Handover, Holder, LeasedSlice, Moment, Origin, PlannedSlice,
-    ReleaseCause, SliceId, State, UnixMillis, step,
+    Actor, BootMillis, Claim, Event, Generation, GpuQuarantine, GpuQuarantineCause, Handover, Holder,
+    LeasedSlice, Moment, Origin, PlannedSlice, ReleaseCause, SliceId, State, UnixMillis, step,
 };
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -184,7 +184,7 @@ impl Sample {
         self.ledger.set_boot_id(&generation.to_string()).unwrap();
     }
 
-    /// A slice in every phase, and `lives` of the one that is ready. Nothing is worked into the file.
+    /// A slice in every phase, a GPU out of use, and `lives` of the one that is ready. Nothing is worked into the file.
     pub fn fill(&mut self, lives: usize) {
         let checkpoints = self.ledger.connection().pragma_update(None, "wal_autocheckpoint", 0);
         checkpoints.unwrap();
@@ -237,6 +237,13 @@ impl Sample {
         let failed = |_: &Intent| Outcome::Failed("not clean".to_owned());
         self.step(Event::ScrubFailed { slice: quarantined, why }, Some(&dirty), failed);
         self.on(Event::Destroy { slice: destroying, leased: LeasedSlice::Refuse });
+        let why = GpuQuarantine {
+            cause: GpuQuarantineCause::ResetsFailed,
+            evidence: "two slices of it could not be reset".to_owned(),
+            since: UnixMillis(self.now),
+            by: Actor::Vgpud,
+        };
+        self.on(Event::QuarantineGpu { gpu: "0000:43:00.0".parse().unwrap(), why });
     }
 
     pub fn told(&self) -> Told {
