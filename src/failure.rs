@@ -307,6 +307,7 @@ impl From<&EffectError> for Failure {
             EffectError::NotClean { .. } => (Code::FailedPrecondition, "NOT_CLEAN"),
             EffectError::Process(error) => process(error),
             EffectError::NotRemoved { .. } => (Code::DeadlineExceeded, "CDI_FILE"),
+            EffectError::NeverOpened(_) => (Code::FailedPrecondition, "NEVER_OPENED"),
             EffectError::UnseenMemory(_) => (Code::FailedPrecondition, "UNSEEN_MEMORY"),
             EffectError::NoReset(_) => (Code::FailedPrecondition, "NO_RESET"),
             EffectError::Missing(_) => (Code::FailedPrecondition, "INSTANCE_MISSING"),

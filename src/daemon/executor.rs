@@ -65,6 +65,10 @@ pub enum EffectError {
         "No BAR shows the memory of {0}, so it cannot be read back; it is destroyed and created again between owners: where its driver's word is enough that nothing of the last one is left then, set reuse = \"reset\" for {gpu} in the settings", gpu = .0.gpu
     )]
     UnseenMemory(Target),
+    #[error(
+        "{0} is opened by its owner's VM alone, since nobody documents what its driver makes of another program; what its files say is checked with `--level sysfs`"
+    )]
+    NeverOpened(Target),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error("{0} is no longer there; somebody removed it behind vgpud's back")]
@@ -427,6 +431,9 @@ impl Executor for HostExecutor {
     }
 
     fn verify(&self, target: &Target, level: Level) -> Result<Preflight, EffectError> {
+        if level != Level::Sysfs && !mechanism(target.mechanism).shows_memory() {
+            return Err(EffectError::NeverOpened(*target));
+        }
         let instance = self.find(target)?.ok_or(EffectError::Missing(*target))?;
         self.prove_free(&instance.nodes)?;
         let job = self.job(Task::Preflight(level), target, &instance)?;

@@ -141,3 +141,18 @@ async fn vgpus_are_made_again_after_a_restart_of_the_host() {
     assert_eq!(bench.phases().await.values().collect::<Vec<_>>(), [&api::Phase::Ready; 2]);
     bench.check().await;
 }
+
+/// Nobody says what NVIDIA's driver makes of another program that opens a vGPU.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vgpu_is_verified_by_its_files_alone() {
+    let bench = bench(Reuse::Reset).await;
+    bench.create("L40S-8Q", SRIOV, 1, None).await.unwrap();
+    let verify = |level: &str| api::VerifySliceRequest { id: "s1".to_owned(), level: level.to_owned() };
+    for level in ["", "open", "full"] {
+        let refused = bench.client().verify_slice(verify(level)).await.unwrap_err();
+        assert!(refused.message().contains("`--level sysfs`"), "{}", refused.message());
+    }
+    let answer = bench.client().verify_slice(verify("sysfs")).await.unwrap().into_inner();
+    assert!(!answer.checks.is_empty());
+    assert_eq!(bench.phases().await["s1"], api::Phase::Ready);
+}
