@@ -111,6 +111,12 @@ impl Gpu {
         Some(why.to_owned())
     }
 
+    /// Whether VFs of it exist now.
+    #[must_use]
+    pub fn has_vfs(&self) -> bool {
+        self.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0)
+    }
+
     pub(crate) fn is_on(&self, driver: &str) -> bool {
         self.driver.as_ref().is_some_and(|on| on.0 == driver)
     }

@@ -76,7 +76,7 @@ impl Mechanism for Passthrough {
         if let Some(why) = hazard(gpu.id) {
             return Some(format!("it cannot be handed over as a whole: {why}"));
         }
-        if gpu.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0) {
+        if gpu.has_vfs() {
             return Some(
                 "it has virtual functions, which its physical function controls; destroy its slices first"
                     .to_owned(),

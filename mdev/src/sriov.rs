@@ -56,7 +56,7 @@ impl Mechanism for Sriov {
     }
 
     fn is_divided(&self, gpu: &Gpu) -> bool {
-        gpu.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0)
+        gpu.has_vfs()
     }
 
     fn profiles(&self, gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
-    ProfileName, Taken, VfIndex, binding, instance, physical_function::PhysicalFunction,
+    ProfileName, Taken, VfIndex, binding, instance, physical_function::PhysicalFunction, shares,
     virtual_function::VirtualFunction,
 };
 use nix::libc::{EACCES, EBUSY, EPERM};
@@ -37,15 +37,6 @@ const MOST_VFS: u16 = 64;
 
 /// How long a VM that has ended may take to let go of its vGPU.
 const LETTING_GO: Duration = Duration::from_secs(10);
-
-fn index_of(gpu: PciAddress, name: InstanceName) -> Result<VfIndex, Error> {
-    match name {
-        InstanceName::Vf(index) => Ok(index),
-        InstanceName::Mdev(_) | InstanceName::Whole => {
-            Err(Error::WrongName { mechanism: MechanismKind::NvidiaVfio, gpu, name })
-        }
-    }
-}
 
 /// A VF that is to become a vGPU or to be none.
 struct Vf<'a> {
@@ -236,7 +227,7 @@ impl Mechanism for NvidiaVfio {
     }
 
     fn is_divided(&self, gpu: &Gpu) -> bool {
-        gpu.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0)
+        gpu.has_vfs()
     }
 
     fn profiles(&self, gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
@@ -269,7 +260,7 @@ impl Mechanism for NvidiaVfio {
         profile: &ProfileName,
         name: InstanceName,
     ) -> Result<Instance, Error> {
-        let index = index_of(gpu, name)?;
+        let index = shares::index_of(self.kind(), gpu, name)?;
         let before = sriov_manage::turn_on(host, gpu)?;
         make(host, gpu, profile, index).map_err(|error| match before {
             Before::On => error,
@@ -278,7 +269,7 @@ impl Mechanism for NvidiaVfio {
     }
 
     fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error> {
-        match Vf::find(host, gpu, index_of(gpu, name)?)? {
+        match Vf::find(host, gpu, shares::index_of(self.kind(), gpu, name)?)? {
             Some(vf) => vf.make_spare(),
             None => Ok(()),
         }

@@ -81,7 +81,7 @@ impl Core {
         self.remove_orphan_files(restart)?;
         let ended_holders = self.watch_holders();
         let gpus = self.gpus.iter().map(|(gpu, seen)| (*gpu, seen.instances.clone())).collect();
-        let is_divided = |seen: &&GpuSeen| seen.gpu.sriov.as_ref().is_some_and(|sriov| sriov.enabled > 0);
+        let is_divided = |seen: &&GpuSeen| seen.gpu.has_vfs();
         let divided = self.gpus.values().filter(is_divided).map(|seen| seen.gpu.address).collect();
         let view = HostView { restart, gpus, unreadable, divided, ended_holders };
         let findings = reconcile::compare(&self.state, &view);
