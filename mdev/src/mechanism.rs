@@ -78,7 +78,8 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     }
 
     /// Whether an instance that is destroyed and created again starts anew, as far as its driver can be
-    /// trusted: that is how one without a reset is made clean. A VF keeps its memory.
+    /// trusted: that is how one without a reset is made clean, and [`create`](Self::create) takes none for
+    /// new that somebody may have used. A VF keeps its memory.
     fn makes_anew(&self) -> bool {
         false
     }

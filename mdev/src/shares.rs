@@ -24,7 +24,8 @@ pub(crate) fn profiles(
     let offered = counts(sriov.total).filter(|_| sriov.enabled == 0);
     let present = Some(sriov.enabled).filter(|enabled| *enabled > 0);
     // The kernel does not know whose a spare VF is; a bound one that no slice has is somebody else's.
-    let foreign = usize::from(sriov.bound).saturating_sub(taken.len());
+    let existing = taken.iter().filter(|taken| taken.exists).count();
+    let foreign = usize::from(sriov.bound).saturating_sub(existing);
     let profile = |count: u16| {
         let name = profile_of(count)?;
         let alike = taken.iter().filter(|taken| taken.profile == name).count();

@@ -112,7 +112,8 @@ impl Snapshot {
         let address = seen.gpu.address;
         let taken = self.state.slices_of(address).map(|slice| Taken {
             profile: slice.profile.clone(),
-            exists: !matches!(slice.phase, Phase::Planned | Phase::Creating),
+            exists: !matches!(slice.phase, Phase::Planned | Phase::Creating)
+                || seen.instances.iter().any(|instance| instance.name == slice.name),
         });
         let ours = self.state.cuts.get(&address).is_some_and(|cut| cut.origin == Origin::Ours);
         let emptying = if ours { Emptying::BySlices } else { Emptying::Never };

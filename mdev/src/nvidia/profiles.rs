@@ -12,23 +12,12 @@
 //! While VFs are off the driver says nothing, and the catalogue tells which types a card is known to have.
 
 use super::{NvidiaVgpu, VgpuSeries, VgpuVf, vgpu::understood};
-use crate::{Gpu, Memory, PciId, Profile, ProfileName, Taken};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::LazyLock,
-};
-use vgpud_config::catalogue::Catalogue;
-
-static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
-    Catalogue::load().unwrap_or_else(|error| {
-        tracing::error!("{error}");
-        Catalogue::default()
-    })
-});
+use crate::{Gpu, Memory, PciId, Profile, ProfileName, Taken, cards};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The time-sliced types that the catalogue knows of a card.
 pub(super) fn known_types(card: PciId) -> impl Iterator<Item = &'static ProfileName> {
-    CATALOGUE.vgpus(card).filter(|known| known.class.is_none()).map(|known| &known.name)
+    cards::catalogue().vgpus(card).filter(|known| known.class.is_none()).map(|known| &known.name)
 }
 
 pub(super) fn profiles(gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
@@ -106,7 +95,8 @@ impl Card {
             (false, 0) => Sharing::Open,
             (false, _) => Sharing::EqualSize,
         };
-        let known = CATALOGUE.card(gpu.id).and_then(|card| card.memory.as_ref()).map(|memory| memory.value);
+        let known =
+            cards::catalogue().card(gpu.id).and_then(|card| card.memory.as_ref()).map(|memory| memory.value);
         // The largest type is the whole card, as long as it can be seen.
         let largest = sizes.last().copied().filter(|_| used == 0);
         Self { vfs, used, creatable, sharing, framebuffer: known.max(largest) }

@@ -158,8 +158,7 @@ pub(super) fn turn_on(host: &Host, gpu: PciAddress) -> Result<Before, Error> {
     match turn(host, gpu, Turn::On) {
         Ok(()) => Ok(Before::Off),
         Err(error) => {
-            let state = State::read(host, gpu)?;
-            let came = state.enabled > 0 && state.is_on(DRIVER);
+            let came = State::read(host, gpu).is_ok_and(|state| state.enabled > 0 && state.is_on(DRIVER));
             let undo = if came { turn(host, gpu, Turn::Off) } else { Ok(()) };
             Err(error.after_undo(&gpu, undo))
         }
@@ -181,7 +180,8 @@ pub(super) fn turn_off(host: &Host, gpu: PciAddress) -> Result<(), Error> {
 fn turn(host: &Host, gpu: PciAddress, turn: Turn) -> Result<(), Error> {
     let mut tries = 1;
     let turned = loop {
-        let turned = host.kernel().turn_vfs(host, gpu, turn)?;
+        let turned =
+            host.kernel().turn_vfs(host, gpu, turn).map_err(|error| cut_short(host, gpu, turn, error))?;
         if !turned.is_locked_out() || tries == TRIES || State::read(host, gpu)?.is(turn) {
             break turned;
         }
@@ -209,6 +209,18 @@ fn turn(host: &Host, gpu: PciAddress, turn: Turn) -> Result<(), Error> {
     };
     let found = format!("{state} after `sriov-manage {}`, which {turned}", turn.option());
     Err(Error::SriovManage { gpu, found, way_out })
+}
+
+/// A run that did not come to its end may have left the GPU half-way: that is what must be mended.
+fn cut_short(host: &Host, gpu: PciAddress, turn: Turn, error: Error) -> Error {
+    match State::read(host, gpu) {
+        Ok(state) if state.is_on(STUB) => {
+            let found =
+                format!("{state} after `sriov-manage {}`, which was cut short ({error})", turn.option());
+            Error::SriovManage { gpu, found, way_out: stranded(gpu) }
+        }
+        _ => error,
+    }
 }
 
 /// One run at a time: the tool gives the ids of a GPU to another driver for a moment.

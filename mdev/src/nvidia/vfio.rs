@@ -3,6 +3,7 @@
 //! | rule | so |
 //! |---|---|
 //! | VFs are turned on by `sriov-manage` alone, all at once | the first vGPU does it, the last one gone turns them off ([`super::sriov_manage`]) |
+//! | that ends GPU instances of MIG and mixed sizes which were set while VFs were off | it is the administrator's to set them with VFs on |
 //! | a VF becomes a vGPU when the number of a type is written to `nvidia/current_vgpu_type`, and a spare by 0 | a profile is a type's name, and its number is read from the VF's own list right before |
 //! | the driver refuses types that it lists (EIO), and what was set before is lost | the type is read back, and a VF that got none is left a spare |
 //! | writing 0 fails while a VM holds the VF (EBUSY, EPERM) | it is tried for 10 s, and the error says so |
@@ -147,14 +148,11 @@ fn make(host: &Host, gpu: PciAddress, profile: &ProfileName, index: VfIndex) -> 
         return Err(Error::Full { gpu, profile: profile.clone(), short });
     };
     match vf.current()? {
-        0 => vf.set(profile)?,
+        0 => {}
         number => match TypeNames::of(host, gpu).name(number)? {
-            Some(name) if name == *profile => {}
-            // Of an attempt that was interrupted, and nobody can tell of which type.
-            Some(name) if is_unnamed(&name) => {
-                vf.make_spare()?;
-                vf.set(profile)?;
-            }
+            // Of an attempt that was interrupted, or somebody's who left it idle. Who had it is not known, so
+            // it is never taken for a new one. On a full card nobody can tell of which type it is.
+            Some(name) if name == *profile || is_unnamed(&name) => vf.make_spare()?,
             name => {
                 let what = name.map_or_else(|| format!("of type {number}"), |name| format!("a {name}"));
                 let vf = vf.vf.address;
@@ -162,6 +160,7 @@ fn make(host: &Host, gpu: PciAddress, profile: &ProfileName, index: VfIndex) -> 
             }
         },
     }
+    vf.set(profile)?;
     let name = InstanceName::Vf(index);
     let whole = || {
         binding::wait_for_node(host, vf.vf.address)?;
@@ -191,7 +190,11 @@ impl Mechanism for NvidiaVfio {
             (Some(driver), _) if driver.0 != DRIVER => {
                 Some(format!("its driver {driver} is not NVIDIA's vGPU host driver"))
             }
-            (_, Some(NvidiaVgpu::Mediated)) => Some("its vGPUs are mediated devices".to_owned()),
+            (_, Some(NvidiaVgpu::Mediated)) => Some(
+                "its vGPUs are mediated devices, which vgpud makes where the GPU is their parent and not yet \
+                 where its VFs are"
+                    .to_owned(),
+            ),
             (_, None | Some(NvidiaVgpu::NoVgpus)) => Some(format!(
                 "its driver {DRIVER} is not the vGPU host driver, or its VFs were taken off it, which only \
                  turning them off and on again with sriov-manage mends: none has nvidia/current_vgpu_type"
@@ -252,7 +255,7 @@ impl Mechanism for NvidiaVfio {
         })
     }
 
-    /// Turns the GPU's VFs on where none is.
+    /// Turns the GPU's VFs on where none is. A vGPU that is there already is destroyed and made again.
     fn create(
         &self,
         host: &Host,

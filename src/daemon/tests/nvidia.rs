@@ -156,3 +156,20 @@ async fn a_vgpu_is_verified_by_its_files_alone() {
     assert!(!answer.checks.is_empty());
     assert_eq!(bench.phases().await["s1"], api::Phase::Ready);
 }
+
+/// After a restart of the host somebody made the same vGPU on the VF of a slice, and used it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vgpu_that_is_there_already_is_not_taken_for_a_new_one() {
+    let mut bench = bench(Reuse::Reset).await;
+    bench.boot("one");
+    bench.crash().await;
+    bench.start(None).await;
+    bench.create("L40S-8Q", SRIOV, 1, None).await.unwrap();
+    bench.crash().await;
+    let before = bench.types_written().len();
+    bench.boot("two");
+    bench.start(None).await;
+    bench.at_rest().await;
+    assert_eq!(bench.types_written()[before..], ["0", "1152"]);
+    assert_eq!(bench.phases().await["s1"], api::Phase::Ready);
+}

@@ -136,3 +136,15 @@ fn a_full_mdev_parent_has_no_room_now() {
     let refusal = place(&size_of(16, 1), &[mdev(1, 0, 0, 4)]).unwrap_err();
     assert!(matches!(refusal.shortage, Shortage::NotNow { available: 0, .. }), "{refusal:?}");
 }
+
+/// VFs that somebody else has stay theirs, however many slices one request brings.
+#[test]
+fn foreign_vfs_are_counted_once_for_all_slices_of_a_request() {
+    let mut gpu = sriov(1, 2).gpu;
+    let view = |gpu: &Gpu| GpuView::new(gpu.clone(), Ok(MechanismKind::Sriov), vec![], Emptying::Never);
+    let ask = |count| place(&size_of(10, count), &[view(&gpu)]);
+    assert_eq!(ask(6).unwrap().choices.len(), 6);
+    assert!(matches!(ask(7).unwrap_err().shortage, Shortage::NotNow { available: 6, .. }));
+    gpu.sriov.as_mut().unwrap().bound = 8;
+    assert!(place(&size_of(10, 1), &[view(&gpu)]).is_err());
+}
