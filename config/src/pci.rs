@@ -14,14 +14,6 @@ pub struct PciAddress {
     function: u8,
 }
 
-impl PciAddress {
-    /// Whether both are functions of one device: they differ in the last digit at most.
-    #[must_use]
-    pub const fn same_device(self, other: Self) -> bool {
-        self.domain == other.domain && self.bus == other.bus && self.device == other.device
-    }
-}
-
 /// Vendor and device id, `vvvv:dddd` in lower-case hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

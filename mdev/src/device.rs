@@ -38,6 +38,16 @@ pub(crate) fn group_node(host: &Host, group: &IommuGroup) -> Option<PathBuf> {
     there(host.vfio_nodes().join(group.number.to_string()))
 }
 
+/// The node of a PCI function whose driver is gone from sysfs and not yet done with it: the kernel removes
+/// the node of a group when its last device has left.
+pub(crate) fn leaving(host: &Host, folder: &Path) -> Result<VfioNodes, Error> {
+    if driver(folder)?.is_some() {
+        return Ok(VfioNodes::default());
+    }
+    let group = iommu_group(host, folder)?;
+    Ok(VfioNodes { group: group.and_then(|group| group_node(host, &group)), cdev: None })
+}
+
 /// The nodes of the device at `folder` that really exist. The kernel makes a group's node when the
 /// first device of the group comes to a VFIO driver, and a cdev only where it was built for it.
 pub(crate) fn vfio_nodes(host: &Host, folder: &Path, group: Option<&IommuGroup>) -> Result<VfioNodes, Error> {

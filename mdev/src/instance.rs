@@ -146,16 +146,20 @@ pub fn leaving(host: &Host, gpu: PciAddress, name: InstanceName) -> Result<VfioN
             Some(vf) => vf.leaving(host),
             None => Ok(VfioNodes::default()),
         },
-        InstanceName::Mdev(_) | InstanceName::Whole => Ok(VfioNodes::default()),
+        InstanceName::Whole => device::leaving(host, &host.pci_device(gpu)),
+        InstanceName::Mdev(_) => Ok(VfioNodes::default()),
     }
 }
 
-/// The GPU itself, where it is on VFIO.
+/// The GPU itself, where it and what goes along with it are on VFIO.
 fn whole(host: &Host, gpu: PciAddress) -> Result<Option<Instance>, Error> {
     let sysfs = host.pci_device(gpu);
     let Some(profile) = passthrough::profile() else { return Ok(None) };
-    if !device::on_vfio(&sysfs)? {
-        return Ok(None);
+    // The GPU comes first, so that nothing more is read of one on its own driver.
+    for function in passthrough::functions(host, gpu)? {
+        if !device::on_vfio(&host.pci_device(function))? {
+            return Ok(None);
+        }
     }
     let (driver, iommu_group) = (device::driver(&sysfs)?, device::iommu_group(host, &sysfs)?);
     let nodes = device::vfio_nodes(host, &sysfs, iommu_group.as_ref())?;
@@ -204,7 +208,11 @@ impl Instance {
                     None => reset::reset(host, vf),
                 }
             }
-            InstanceName::Whole => reset::reset(host, self.gpu),
+            // What goes along with the GPU may have no reset of its own.
+            InstanceName::Whole => {
+                let mut functions = passthrough::functions(host, self.gpu)?.into_iter().rev();
+                functions.try_fold(ResetOutcome::NotOffered, |_, function| reset::reset(host, function))
+            }
             InstanceName::Mdev(_) => Ok(ResetOutcome::NotOffered),
         }
     }

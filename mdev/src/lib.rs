@@ -23,6 +23,7 @@ pub mod wait;
 mod access_control;
 mod amd_gim;
 mod binding;
+mod cards;
 mod config_space;
 mod device;
 mod error;

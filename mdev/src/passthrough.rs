@@ -1,16 +1,17 @@
 //! Mechanism `passthrough`: a whole GPU as one slice, only where the settings ask for it.
 //!
-//! The card's other functions (sound, USB) go along: they are bound to VFIO too, so that no host driver
-//! works on a part of what a VM has. On most hosts they share the GPU's IOMMU group, and with the group's
-//! node the VM gets them as well.
+//! The card's other functions (sound, USB) go along where they share the GPU's IOMMU group, as on most
+//! hosts: they are bound to VFIO too, and the VM gets them with the group's node. One in a group of its
+//! own is a device of its own, and stays where it is.
 
 #[cfg(test)]
 mod tests;
 
 use crate::{
     Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, PciId, Profile,
-    ProfileName, Taken, attribute, binding, device, instance,
+    ProfileName, Taken, attribute, binding, cards, device, instance,
 };
+use vgpud_config::catalogue::Hazard;
 
 /// The mechanism; it has no state.
 #[derive(Clone, Copy, Debug)]
@@ -23,35 +24,27 @@ pub(crate) fn profile() -> Option<ProfileName> {
     WHOLE.parse().ok()
 }
 
-/// The GPU and the other functions of its card, which have its address but for the last digit. VFs are
-/// none: they belong to their PF.
-fn functions(host: &Host, gpu: PciAddress) -> Result<Vec<PciAddress>, Error> {
-    let mut functions = Vec::new();
-    for name in attribute::names(&host.pci_devices())? {
-        let Ok(address) = name.parse::<PciAddress>() else { continue };
-        let is_vf = attribute::exists(&host.pci_device(address).join("physfn"));
-        if address.same_device(gpu) && !is_vf {
-            functions.push(address);
-        }
-    }
-    Ok(functions)
+/// The GPU first, and the other functions of its card in its IOMMU group. VFs are none: they belong to
+/// their PF.
+pub(crate) fn functions(host: &Host, gpu: PciAddress) -> Result<Vec<PciAddress>, Error> {
+    let group = device::iommu_group(host, &host.pci_device(gpu))?;
+    let members = group.into_iter().flat_map(|group| group.members);
+    let members = members.filter_map(|name| name.parse::<PciAddress>().ok());
+    let is_vf = |function: &PciAddress| attribute::exists(&host.pci_device(*function).join("physfn"));
+    let beside = members.filter(|function| *function != gpu && function.is_beside(gpu) && !is_vf(function));
+    Ok([gpu].into_iter().chain(beside).collect())
 }
 
-/// Cards that a reset between two users leaves dead, and since when the reason is known.
+/// What is known of a card that a reset between two users leaves dead.
 fn hazard(id: PciId) -> Option<&'static str> {
-    match (id.vendor, id.device) {
-        // drivers/pci/quirks.c, quirk_nvidia_no_bus_reset
-        (0x10de, 0x1eb8) => Some("a bus reset leaves a Tesla T4 dead until the host is powered off"),
-        (0x10de, device) if device & 0xffc0 == 0x2340 => {
-            Some("a bus reset leaves a GH200 dead until the host is powered off")
-        }
-        // GIM's issue 25: config space reads as ones after any reset by VFIO.
-        (0x1002, 0x74a1 | 0x74a9 | 0x75a0 | 0x75a1 | 0x75a3) => Some(
-            "a reset by VFIO leaves the physical function of an Instinct MI300X or MI35x dead until the host is \
-             restarted; its virtual functions are not affected",
-        ),
-        _ => None,
+    let card = cards::catalogue().card(id)?;
+    if card.has(Hazard::NoPfReset) {
+        return Some(
+            "a reset by VFIO leaves its physical function dead until the host is restarted, but not its virtual \
+             functions",
+        );
     }
+    card.has(Hazard::NoBusReset).then_some("a reset of its bus leaves it dead until the host is powered off")
 }
 
 fn is_whole(gpu: PciAddress, name: InstanceName) -> Result<(), Error> {
@@ -130,10 +123,10 @@ impl Mechanism for Passthrough {
         if profile.as_ref() != WHOLE {
             return Err(Error::NoSuchProfile { gpu, profile: profile.clone() });
         }
-        let functions = functions(host, gpu)?;
-        if !functions.contains(&gpu) {
+        if !attribute::exists(&host.pci_device(gpu)) {
             return Err(Error::NoSuchGpu(gpu));
         }
+        let functions = functions(host, gpu)?;
         let mut moved = Vec::new();
         let made = || {
             for function in functions {

@@ -50,14 +50,9 @@ impl VirtualFunction {
         Ok(Some(Self { index, address, driver: device::driver(&folder)? }))
     }
 
-    /// The node of a VF whose driver is gone from sysfs and not yet done with it: the kernel removes
-    /// the node of a group when its last device has left.
+    /// As [`device::leaving`].
     pub(crate) fn leaving(&self, host: &Host) -> Result<VfioNodes, Error> {
-        if self.driver.is_some() {
-            return Ok(VfioNodes::default());
-        }
-        let group = device::iommu_group(host, &host.pci_device(self.address))?;
-        Ok(VfioNodes { group: group.and_then(|group| device::group_node(host, &group)), cdev: None })
+        device::leaving(host, &host.pci_device(self.address))
     }
 
     /// The instance that this VF is; none where it is a spare.

@@ -106,6 +106,7 @@ impl FakeKernel {
         }
         if let Some(companion) = gpu.companion {
             self.function(&state, companion, gpu.id, 0x04_0300, group);
+            self.tree.text(&format!("{}/reset_method", self::folder(companion)), "bus");
         }
         state.gpus.insert(gpu.address, gpu.clone());
         self.sriov_capability(gpu);

@@ -88,11 +88,23 @@ fn what_would_end_badly_is_refused() {
         let (_fake, host) = machine(gpu);
         Passthrough.unusable(&read(&host)).unwrap_or_default()
     };
-    for (id, wanted) in [("10de:1eb8", "Tesla T4"), ("10de:2342", "GH200"), ("1002:74a1", "MI300X")] {
+    for (id, wanted) in
+        [("10de:1eb8", "powered off"), ("10de:2342", "powered off"), ("1002:74a1", "restarted")]
+    {
         assert!(why(card().id(id)).contains(wanted));
     }
     assert_eq!(why(card()), "");
     let (_fake, host) = machine(FakeGpu::new(GPU).id("1234:51a0").sriov(8));
     host.write_attr(&host.pci_device(gpu()).join("sriov_numvfs"), "8").unwrap();
     assert!(Passthrough.unusable(&read(&host)).unwrap().contains("it has virtual functions"));
+}
+
+#[test]
+fn a_gpu_whose_sound_is_not_moved_yet_is_no_instance() {
+    let (_fake, host) = machine(card());
+    create(&host).unwrap();
+    binding::from_vfio(&host, address(SOUND)).unwrap();
+    assert_eq!(instance::list(&host, gpu()).unwrap(), []);
+    create(&host).unwrap();
+    assert_eq!(driver(&host, SOUND).as_deref(), Some("vfio-pci"));
 }
