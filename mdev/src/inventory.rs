@@ -108,8 +108,8 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
     let is_on = |name: &str| driver.as_ref().is_some_and(|driver| driver.0 == name);
     let enabled = sriov.as_ref().map_or(0, |sriov| sriov.enabled);
     Ok(Gpu {
-        xe: if is_on(intel_xe::DRIVER) { intel_xe::provisioning(host, address, enabled)? } else { None },
-        partitioning: if is_on(amd_gim::DRIVER) { amd_gim::partitioning(host, address)? } else { None },
+        xe: if is_on(intel_xe::DRIVER) { intel_xe::provisioning(host, address, enabled) } else { None },
+        partitioning: if is_on(amd_gim::DRIVER) { amd_gim::partitioning(host, address) } else { None },
         subsystem: self::id(host, address, "subsystem_vendor", "subsystem_device")?,
         vendor_name: names.vendor(id),
         device_name: names.device(id),

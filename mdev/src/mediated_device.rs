@@ -3,7 +3,7 @@
 use crate::{
     DriverName, Error, Host, Instance, InstanceName, MdevUuid, PciAddress, ProfileName, attribute, device,
 };
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 /// A mediated device that exists, whoever its parent is.
 pub(crate) struct MediatedDevice {
@@ -18,11 +18,7 @@ impl MediatedDevice {
     pub(crate) fn read(host: &Host, uuid: MdevUuid) -> Result<Option<Self>, Error> {
         let sysfs = host.mdev_device(uuid);
         // The bus holds links into the parents' folders.
-        let real = match fs::canonicalize(&sysfs) {
-            Ok(real) => real,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::Read { path: sysfs, source }),
-        };
+        let Some(real) = attribute::folder(&sysfs)? else { return Ok(None) };
         let parent = real.parent().and_then(|parent| parent.file_name());
         let parent = parent.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let type_id = attribute::link(&sysfs.join("mdev_type"))?;

@@ -3,7 +3,7 @@
 //! Read only. A change concerns the whole XGMI hive and is refused while a VF is active, and the write
 //! succeeds whatever came of it (gim_monitor.c): that is a plan for the host and not for one GPU.
 
-use crate::{Error, Host, PciAddress, attribute};
+use crate::{Host, PciAddress, attribute};
 use serde::Serialize;
 use std::fmt;
 
@@ -72,14 +72,21 @@ fn accelerator_profile(text: &str) -> Option<u32> {
 }
 
 /// None where the driver shows no partitions, as on GPUs of other families.
-pub(crate) fn read(host: &Host, gpu: PciAddress) -> Result<Option<AmdPartitioning>, Error> {
-    let text = |name: &str| attribute::read(&host.pci_device(gpu).join(name));
-    let found = AmdPartitioning {
-        accelerator_profile: text("accelerator_partition_profile")?.as_deref().and_then(accelerator_profile),
-        memory: text("memory_partition_mode")?.as_deref().and_then(memory),
-        spatial: text("spatial_partition_mode")?.as_deref().and_then(spatial),
+pub(crate) fn read(host: &Host, gpu: PciAddress) -> Option<AmdPartitioning> {
+    // Beside the VFs it is a side note: what cannot be read does not hide the GPU.
+    let text = |name: &str| match attribute::read(&host.pci_device(gpu).join(name)) {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::warn!(%gpu, "partitions left out: {error}");
+            None
+        }
     };
-    Ok(Some(found).filter(|found| *found != AmdPartitioning::default()))
+    let found = AmdPartitioning {
+        accelerator_profile: text("accelerator_partition_profile").as_deref().and_then(accelerator_profile),
+        memory: text("memory_partition_mode").as_deref().and_then(memory),
+        spatial: text("spatial_partition_mode").as_deref().and_then(spatial),
+    };
+    Some(found).filter(|found| *found != AmdPartitioning::default())
 }
 
 #[cfg(test)]

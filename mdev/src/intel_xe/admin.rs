@@ -177,9 +177,12 @@ impl<'a> Admin<'a> {
 
     /// The same where somebody has not set it.
     pub(super) fn limit_time_where_none(&self, function: Function, count: u16) -> Result<(), Error> {
-        for file in self.files(function, QUANTUM)? {
-            if value(&file)? == 0 {
-                return self.limit_time(function, count);
+        // Either may be missing alone: an attempt may have ended between the two.
+        for files in [QUANTUM, TIMEOUT].map(|name| self.files(function, name)) {
+            for file in files? {
+                if value(&file)? == 0 {
+                    return self.limit_time(function, count);
+                }
             }
         }
         Ok(())
@@ -187,7 +190,7 @@ impl<'a> Admin<'a> {
 
     /// Gives each of `count` VFs the same VRAM, where the driver lets that be set and says how much there is.
     pub(super) fn share_vram(&self, count: u16) -> Result<(), Error> {
-        let shown = provisioning::read(self.host, self.gpu, 0)?;
+        let shown = provisioning::read(self.host, self.gpu, 0);
         let Some(share) = shown.and_then(|shown| shown.fair_share(count)) else { return Ok(()) };
         let share = share.bytes();
         (0..count)

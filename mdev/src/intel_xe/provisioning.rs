@@ -1,7 +1,7 @@
 //! What xe shows of a GPU's VRAM and of how it is shared: for the inventory, which changes nothing.
 
 use super::admin::{self, Function};
-use crate::{Error, Host, Memory, PciAddress, VfIndex, attribute};
+use crate::{Host, Memory, PciAddress, VfIndex, attribute};
 use serde::Serialize;
 
 /// Where xe lets shares be read and set.
@@ -60,21 +60,22 @@ fn vram(host: &Host, gpu: PciAddress) -> Option<Memory> {
 }
 
 /// None where xe shows no shares: an older kernel without debugfs, or a GPU without SR-IOV.
-pub(crate) fn read(host: &Host, gpu: PciAddress, enabled: u16) -> Result<Option<XeProvisioning>, Error> {
-    let Some(interface) = admin::interface(host, gpu) else { return Ok(None) };
+pub(crate) fn read(host: &Host, gpu: PciAddress, enabled: u16) -> Option<XeProvisioning> {
+    let interface = admin::interface(host, gpu)?;
     let quota = |index| admin::vram_quota(host, gpu, interface, Function::Vf(VfIndex(index)));
     let mut least = None;
     for index in 0..enabled {
-        match (interface, quota(index)) {
-            (_, Ok(Some(bytes))) => least = Some(least.map_or(bytes, |least: u64| least.min(bytes))),
-            (_, Ok(None)) | (XeInterface::Debugfs, Err(_)) => {}
-            (XeInterface::SriovAdmin, Err(error)) => return Err(error),
+        match quota(index) {
+            Ok(Some(bytes)) => least = Some(least.map_or(bytes, |least: u64| least.min(bytes))),
+            Ok(None) => {}
+            // Parts of the GPU that differ, for one; what is set next mends them.
+            Err(error) => tracing::warn!(%gpu, index, "VRAM of a VF left out: {error}"),
         }
     }
-    Ok(Some(XeProvisioning {
+    Some(XeProvisioning {
         interface,
         vram: vram(host, gpu),
         quota: least.filter(|bytes| *bytes > 0).map(Memory::from_bytes),
         settable: interface == XeInterface::SriovAdmin && admin::has_vram_quota(host, gpu),
-    }))
+    })
 }
