@@ -48,17 +48,28 @@ fn a_life_goes_on(daemon: &Daemon, words: &str) {
     daemon.ok(&format!("destroy {id}"));
 }
 
+/// A process that ends with its test, stopped or not.
+struct Kept(Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A QEMU that has the slice and whose guest never begins.
-fn vmm(slice: &Value) -> Child {
+fn vmm(slice: &Value) -> Kept {
     let device = format!("vfio-pci,host={}", slice["address"].as_str().unwrap());
-    let mut child = Command::new("qemu-system-x86_64")
+    let child = Command::new("qemu-system-x86_64")
         .args(["-machine", "q35", "-m", "64M", "-S", "-nodefaults", "-display", "none", "-device", &device])
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
+    let mut child = Kept(child);
     wait_for("QEMU to have the device", MINUTE, || {
-        assert!(child.try_wait().unwrap().is_none(), "QEMU takes {slice:#}");
-        let maps = fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
+        assert!(child.0.try_wait().unwrap().is_none(), "QEMU takes {slice:#}");
+        let maps = fs::read_to_string(format!("/proc/{}/maps", child.0.id())).unwrap();
         maps.contains("vfio").then_some(())
     });
     child
@@ -75,7 +86,7 @@ fn a_holder_that_never_lets_go_keeps_its_slice_and_no_other() {
     let slice = daemon.slice(&id);
     Tenant::open(&slice).write();
     let mut holder = vmm(&slice);
-    let pid = holder.id();
+    let pid = holder.0.id();
     signal(pid, "STOP");
 
     let begun = Instant::now();
@@ -98,7 +109,7 @@ fn a_holder_that_never_lets_go_keeps_its_slice_and_no_other() {
     assert!(fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T "), "it is stopped");
 
     signal(pid, "KILL");
-    holder.wait().unwrap();
+    holder.0.wait().unwrap();
     daemon.ok(&format!("release {id}"));
     assert_eq!(daemon.phase(&id), "ready");
     assert!(!has_cdi_file(&id));
@@ -203,7 +214,9 @@ impl Unbound {
 impl Drop for Unbound {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.bind();
+            // It may be there again, and a panic on top of one would end the suite.
+            self.unbinding.take().map(JoinHandle::join);
+            let _ = fs::write("/sys/bus/pci/drivers/simgpu/bind", &self.address);
         }
     }
 }
@@ -280,6 +293,15 @@ fn resident(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// Stops what is told to at its end, be that a failure.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn in_a_flood_of_events_commands_are_answered_and_what_matters_is_noticed() {
     const EVENTS: usize = 10_000;
@@ -292,6 +314,7 @@ fn in_a_flood_of_events_commands_are_answered_and_what_matters_is_noticed() {
     let mut unplugged = None;
     let begun = Instant::now();
     thread::scope(|scope| {
+        let _stop = Stop(&stop);
         for gpu in [&sim, &mdev] {
             let (told, stop) = (&told, &stop);
             scope.spawn(move || {
@@ -319,7 +342,6 @@ fn in_a_flood_of_events_commands_are_answered_and_what_matters_is_noticed() {
             ask("status");
             ask("slices");
         }
-        stop.store(true, Ordering::Relaxed);
     });
     tell!(
         "{} events in {:.1} s; the slowest of {commands} commands took {} ms; {before} KiB before, at most {most} KiB",

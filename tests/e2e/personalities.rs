@@ -433,13 +433,13 @@ mod xe {
         let gpu = load(&[]);
         write(gpu.sysfs("sriov_numvfs"), "2");
         gpu.write_vram(1, SECRET);
+        let asked = Instant::now();
         reset(&gpu, 1);
-        let returned = Instant::now();
         assert_eq!(gpu.read_vram(1, SECRET.len()), SECRET);
         wait_for("the memory to be cleared", Duration::from_secs(10), || {
             (gpu.read_vram(1, SECRET.len()) == [0; SECRET.len()]).then_some(())
         });
-        assert!(returned.elapsed() > Duration::from_secs(1), "{:?}", returned.elapsed());
+        assert!(asked.elapsed() >= Duration::from_secs(2), "{:?}", asked.elapsed());
         write(gpu.sysfs("sriov_numvfs"), "0");
     }
 

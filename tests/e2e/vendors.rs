@@ -26,11 +26,13 @@ fn load(module: &str, parameter: &str) {
 
 /// Two tenants, one after the other and over a restart of vgpud: the second finds nothing of the first.
 #[track_caller]
-fn two_tenants(daemon: &mut Daemon, id: &str) {
+fn two_tenants(daemon: &mut Daemon, gpu: &SimGpu, id: &str) {
     let output = daemon.run(&format!("{id} -- gpu list read write secret-of-a check secret-of-a")).wait();
     assert_eq!(output.code, 0, "{output:#?}");
     assert!(output.stdout.contains("nonzero 0 of"), "{output:#?}");
     daemon.wait_for_phase(id, "ready", MINUTE);
+    // At once, for the PF's driver may clear it later anyway.
+    assert_eq!(gpu.read_vram(0, 4096), [0; 4096], "ready, and not clean");
     daemon.stop();
     daemon.start_again();
     assert_eq!(daemon.phase(id), "ready");
@@ -75,7 +77,7 @@ fn intel_xe_gives_each_vf_its_share_and_takes_all_back() {
         assert_eq!(value("vf1", "preempt_timeout_us"), "43000");
         let offered = offers(&daemon, &gpu);
         assert!(offered.contains("4194304"), "the memory of a VF, as xe says it: {offered}");
-        two_tenants(&mut daemon, &id);
+        two_tenants(&mut daemon, &gpu, &id);
         daemon.ok(&format!("destroy {id}"));
         support::wait_for("the GPU to be as before", MINUTE, || {
             (gpu.read("sriov_numvfs") == "0").then_some(())
@@ -100,7 +102,7 @@ fn amd_gim_hands_on_the_vfs_that_there_are_and_keeps_them() {
     );
     daemon.ctl(&format!("create vf-8 --gpu {}", gpu.address)).fails_with(&["vf-8", "vf-4"]);
     let id = daemon.create(&format!("vf-4 --gpu {}", gpu.address)).remove(0);
-    two_tenants(&mut daemon, &id);
+    two_tenants(&mut daemon, &gpu, &id);
     daemon.ok(&format!("destroy {id}"));
     assert_eq!(gpu.read("sriov_numvfs"), "4");
     assert!(!gpu.sysfs("virtfn0/driver").is_symlink(), "the VF is a spare again");

@@ -122,9 +122,15 @@ impl SimGpu {
     /// How often its functions and mediated devices were reset so far.
     #[track_caller]
     pub fn resets(&self) -> u64 {
+        self.counter("flr")
+    }
+
+    /// One of the GPU's counters.
+    #[track_caller]
+    pub fn counter(&self, what: &str) -> u64 {
         let counters = self.knob("counters");
-        let count = counters.lines().find_map(|line| line.strip_prefix("flr ")).expect("a count of resets");
-        count.trim().parse().unwrap()
+        let count = counters.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(' '));
+        count.unwrap_or_else(|| panic!("no counter {what}")).trim().parse().unwrap()
     }
 
     /// The windows of VRAM, by slice name as vgpuctl shows it: VF index or mdev UUID.

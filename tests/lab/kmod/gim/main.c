@@ -47,7 +47,13 @@ static int gim_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	ret = simgpu_enable_sriov(pdev, gim->nr_vfs);
 	if (ret < 0)
 		goto err_free;
-	gim->nr_vfs = ret;
+	/* Fewer are no layout of the card's. */
+	if (ret != gim->nr_vfs) {
+		dev_err(&pdev->dev, "%d of %u VFs came\n", ret, gim->nr_vfs);
+		simgpu_disable_sriov(pdev);
+		ret = -EIO;
+		goto err_free;
+	}
 	gim_guard_init(gim);
 	pci_set_drvdata(pdev, gim);
 

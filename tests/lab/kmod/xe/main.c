@@ -34,9 +34,9 @@ static int enable_vfs(struct xe_gpu *xe, unsigned int nr)
 	if (ret)
 		return ret;
 	ret = simgpu_enable_sriov(xe->pdev, nr);
-	if (ret < 0)
-		xe_unprovision(xe, nr);
-	else
+	/* Those that did not come have nothing. */
+	xe_unprovision(xe, max(ret, 0) + 1, nr);
+	if (ret > 0)
 		xe_sysfs_link(xe, ret);
 	return ret;
 }
@@ -49,7 +49,7 @@ static void disable_vfs(struct xe_gpu *xe)
 	xe_sysfs_unlink(xe, nr);
 	simgpu_disable_sriov(xe->pdev);
 	clear_vfs(xe, nr);
-	xe_unprovision(xe, nr);
+	xe_unprovision(xe, 1, nr);
 }
 
 static int xe_sriov_configure(struct pci_dev *pdev, int nr)

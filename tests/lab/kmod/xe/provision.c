@@ -62,10 +62,10 @@ int xe_provision(struct xe_gpu *xe, unsigned int nr)
 }
 
 /* Whatever was set, by whomever. */
-void xe_unprovision(struct xe_gpu *xe, unsigned int nr)
+void xe_unprovision(struct xe_gpu *xe, unsigned int first, unsigned int last)
 {
 	guard(mutex)(&xe->lock);
-	for (unsigned int i = 1; i <= nr; i++) {
+	for (unsigned int i = first; i <= last; i++) {
 		xe->shares[i].vram = 0;
 		xe->shares[i].exec_quantum_ms = 0;
 		xe->shares[i].preempt_timeout_us = 0;

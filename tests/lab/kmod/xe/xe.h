@@ -41,7 +41,7 @@ struct xe_gpu {
 
 /* provision.c */
 int xe_provision(struct xe_gpu *xe, unsigned int nr);
-void xe_unprovision(struct xe_gpu *xe, unsigned int nr);
+void xe_unprovision(struct xe_gpu *xe, unsigned int first, unsigned int last);
 int xe_set_vram(struct xe_gpu *xe, unsigned int vfid, u64 size);
 int xe_set_all_vram(struct xe_gpu *xe, u64 size);
 
