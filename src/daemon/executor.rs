@@ -66,7 +66,7 @@ pub enum EffectError {
     )]
     UnseenMemory(Target),
     #[error(
-        "{0} is opened by its owner's VM alone, since nobody documents what its driver makes of another program; what its files say is checked with `--level sysfs`"
+        "{0} is not opened to verify it, since nobody documents what its driver makes of a program that is no VM; `--level sysfs` checks what its files say"
     )]
     NeverOpened(Target),
     #[error(transparent)]

@@ -3,7 +3,7 @@
 use super::StartError;
 use std::{
     fmt, fs, io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -44,7 +44,11 @@ pub fn of(path: &Path) -> io::Result<PathBuf> {
 
 /// Makes the folder of a socket, where others may come in and change nothing, whatever the umask.
 pub fn make_for_socket(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)
+    if fs::exists(folder)? {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 /// Refuses a folder that somebody else owns or may write to. A symbolic link is followed where root or

@@ -10,7 +10,7 @@
 //! | --- | --- | --- | --- |
 //! | daemon | DAC_OVERRIDE CHOWN FOWNER IPC_LOCK | writes PCI devices' attributes, shares of Intel's VFs that only debugfs has, and its own folders; runs itself | its work |
 //! | `vgpud device` | DAC_OVERRIDE IPC_LOCK | writes VFIO and KVM nodes and its vendor's clear, runs nothing | no sockets, no change of files, no programs |
-//! | `vgpud vfs` | all | all | all; only `sriov-manage -e` or `-d` for a GPU of NVIDIA's (`vf_process`) |
+//! | `vgpud vfs` | all that it was started with | the same | the same; takes only `sriov-manage -e` or `-d` for a GPU of NVIDIA's (`vf_process`) |
 //! | `vgpud lookout` | SYS_PTRACE DAC_READ_SEARCH SYS_ADMIN | opens nothing to write | as `device`, opens only to read, no requests to devices |
 //!
 //! The lookout (`vgpud_vmm::lookout`) is outside of Landlock, which would take from it the sight of other

@@ -115,11 +115,14 @@ pub fn serve(host: &Host, stream: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The daemon may have fallen into other hands: nothing but a GPU of NVIDIA's is touched.
+/// The daemon may have fallen into other hands: nothing but a GPU of NVIDIA's is touched, and so no sound or
+/// USB function of its card.
 fn carry_out(host: &Host, gpu: PciAddress, turn: Turn, within: Duration) -> Result<Turned, String> {
-    let vendor = attribute::read(&host.pci_device(gpu).join("vendor"))
-        .map_err(|error| Failure::from(&error).line())?;
-    if vendor.as_deref() != Some("0x10de") {
+    let read = |name: &str| {
+        attribute::read(&host.pci_device(gpu).join(name)).map_err(|error| Failure::from(&error).line())
+    };
+    let is_display = read("class")?.is_some_and(|class| class.starts_with("0x03"));
+    if read("vendor")?.as_deref() != Some("0x10de") || !is_display {
         return Err(format!("{gpu} is no GPU of NVIDIA's"));
     }
     let host = host.clone().with_patience(within);
@@ -176,12 +179,13 @@ mod tests {
     const GPU: &str = "0000:41:00.0";
 
     /// A host with two GPUs and a tool that says how it was called.
-    fn host(vendor: &str, script: &str) -> (tempfile::TempDir, Host) {
+    fn host(vendor: &str, class: &str, script: &str) -> (tempfile::TempDir, Host) {
         let folder = tempfile::tempdir().unwrap();
         let host = Host::new(folder.path());
         let gpu = host.pci_device(GPU.parse().unwrap());
         fs::create_dir_all(&gpu).unwrap();
         fs::write(gpu.join("vendor"), vendor).unwrap();
+        fs::write(gpu.join("class"), class).unwrap();
         let tool = host.sriov_manage();
         fs::create_dir_all(tool.parent().unwrap()).unwrap();
         fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -203,24 +207,26 @@ mod tests {
 
     #[test]
     fn orders_are_carried_out_and_answered() {
-        let (_folder, host) = host("0x10de\n", "echo \"$@\"; test $1 = -e");
+        let (_folder, host) = host("0x10de\n", "0x030200\n", "echo \"$@\"; test $1 = -e");
         let turned: Vec<_> = served(&host, Duration::from_secs(60)).into_iter().map(Result::unwrap).collect();
         let told: Vec<_> = turned.iter().map(|turned| (turned.success, turned.words.as_str())).collect();
         assert_eq!(told, [(true, "-e 0000:41:00.0"), (false, "-d 0000:41:00.0")]);
     }
 
     #[test]
-    fn a_gpu_of_another_vendor_is_refused_without_running_anything() {
-        let (folder, host) = host("0x1002\n", "touch $(dirname $0)/ran");
-        for turned in served(&host, Duration::from_secs(60)) {
-            assert_eq!(turned.unwrap_err().to_string(), "0000:41:00.0 is no GPU of NVIDIA's");
+    fn what_is_no_gpu_of_nvidias_is_refused_without_running_anything() {
+        for (vendor, class) in [("0x1002\n", "0x030200\n"), ("0x10de\n", "0x040300\n")] {
+            let (folder, host) = host(vendor, class, "touch $(dirname $0)/ran");
+            for turned in served(&host, Duration::from_secs(60)) {
+                assert_eq!(turned.unwrap_err().to_string(), "0000:41:00.0 is no GPU of NVIDIA's");
+            }
+            assert!(!fs::exists(folder.path().join("usr/lib/nvidia/ran")).unwrap());
         }
-        assert!(!fs::exists(folder.path().join("usr/lib/nvidia/ran")).unwrap());
     }
 
     #[test]
     fn a_tool_that_does_not_end_is_told_in_its_own_words() {
-        let (_folder, host) = host("0x10de\n", "sleep 600");
+        let (_folder, host) = host("0x10de\n", "0x030200\n", "sleep 600");
         for turned in served(&host, Duration::from_millis(200)) {
             let told = turned.unwrap_err().to_string();
             assert!(told.contains("Waited 0.2 s for") && told.contains("sriov-manage to end"), "{told}");
