@@ -39,7 +39,7 @@ mod tree;
 mod virtual_function;
 
 pub use config_space::function;
-pub use gpu::{FakeGpu, FakeMdevType, FakeXe};
+pub use gpu::{FakeGpu, FakeMdevType, FakeXe, XeShares};
 pub use kernel::FakeKernel;
 pub use nvidia::{FakeTurn, FakeVgpus};
 pub use skip::skip;

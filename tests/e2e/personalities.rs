@@ -445,20 +445,30 @@ mod xe {
 
     #[test]
     fn an_older_one_has_its_shares_in_debugfs() {
-        let gpu = load(&["admin=debugfs"]);
-        assert!(!gpu.sysfs("sriov_admin").try_exists().unwrap());
-        let file = |name: &str| format!("/sys/kernel/debug/dri/{}/gt0/{name}", gpu.address);
-        write(file("vf2/lmem_quota"), &(7 * MIB).to_string());
-        assert_eq!(read(file("vf2/lmem_quota")), (8 * MIB).to_string());
-        write(file("pf/exec_quantum_ms"), "20");
-        assert_eq!(read(file("pf/exec_quantum_ms")), "20");
-        assert_eq!(read(file("vf31/preempt_timeout_us")), "0");
-        assert!(!Path::new(&file("pf/lmem_quota")).try_exists().unwrap());
-        write(gpu.sysfs("sriov_numvfs"), "2");
-        assert_eq!(read(file("vf1/lmem_quota")), "0");
-        write(gpu.sysfs("sriov_numvfs"), "0");
-        assert_eq!(read(file("vf2/lmem_quota")), "0");
-        load(&[]);
+        let older = [
+            ("admin=debugfs-tiles", "sriov/{}/tile0/vram_quota", "sriov/{}/tile0/gt0/"),
+            ("admin=debugfs-gts", "gt0/{}/lmem_quota", "gt0/{}/"),
+        ];
+        for (admin, vram, times) in older {
+            let gpu = load(&[admin]);
+            assert!(!gpu.sysfs("sriov_admin").try_exists().unwrap());
+            let file = |of: &str, name: &str| {
+                format!("/sys/kernel/debug/dri/{}/{}", gpu.address, name.replace("{}", of))
+            };
+            let vram = |of: &str| file(of, vram);
+            let time = |of: &str, name: &str| file(of, &format!("{times}{name}"));
+            write(vram("vf2"), &(7 * MIB).to_string());
+            assert_eq!(read(vram("vf2")), (8 * MIB).to_string());
+            write(time("pf", "exec_quantum_ms"), "20");
+            assert_eq!(read(time("pf", "exec_quantum_ms")), "20");
+            assert_eq!(read(time("vf31", "preempt_timeout_us")), "0");
+            assert!(!Path::new(&vram("pf")).try_exists().unwrap());
+            write(gpu.sysfs("sriov_numvfs"), "2");
+            assert_eq!(read(vram("vf1")), "0");
+            write(gpu.sysfs("sriov_numvfs"), "0");
+            assert_eq!(read(vram("vf2")), "0");
+        }
+        let gpu = load(&[]);
         assert!(gpu.sysfs("sriov_admin/vf31").try_exists().unwrap());
     }
 

@@ -50,15 +50,19 @@ fn offers(daemon: &Daemon, gpu: &SimGpu) -> String {
 /// 24 VFs share 128 MiB: 4 MiB each in pages of 2 MiB, which is what a VF's BAR shows here.
 #[test]
 fn intel_xe_gives_each_vf_its_share_and_takes_all_back() {
-    for (admin, share) in
-        [("sysfs", "sriov_admin/{}/profile"), ("debugfs", "/sys/kernel/debug/dri/{gpu}/gt0/{}")]
-    {
+    // Where the shares are; debugfs has the same GPU's times below `gt0` or beside its VRAM.
+    let interfaces = [
+        ("sysfs", "sriov_admin/{}/profile/", "vram_quota", ""),
+        ("debugfs-tiles", "/sys/kernel/debug/dri/{gpu}/sriov/{}/tile0/", "vram_quota", "gt0/"),
+        ("debugfs-gts", "/sys/kernel/debug/dri/{gpu}/gt0/{}/", "lmem_quota", ""),
+    ];
+    for (admin, share, quota, times) in interfaces {
         load("simgpu_xe", &format!("admin={admin}"));
         let gpu = gpu_of("simgpu_xe");
-        let quota = if admin == "sysfs" { "vram_quota" } else { "lmem_quota" };
         let value = |function: &str, name: &str| {
             let folder = share.replace("{gpu}", &gpu.address).replace("{}", function);
-            let path = gpu.sysfs(&folder).join(name);
+            let between = if name == quota { "" } else { times };
+            let path = gpu.sysfs(&format!("{folder}{between}{name}"));
             fs::read_to_string(&path)
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
                 .trim()

@@ -43,12 +43,22 @@ pub(super) enum Personality {
 /// What an Intel GPU on xe shows of shares.
 #[derive(Clone, Copy, Debug)]
 pub struct FakeXe {
-    /// In sysfs, or as before Linux 6.19 in debugfs.
-    pub sriov_admin: bool,
+    pub shares: XeShares,
     /// All VRAM in bytes; 0 for an integrated GPU.
     pub vram: u64,
     /// Whether `vram_quota` is there and debugfs says how much VRAM there is.
     pub vram_shown: bool,
+}
+
+/// Where xe has them, the newest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XeShares {
+    /// `sriov_admin` in sysfs, since Linux 6.19.
+    SriovAdmin,
+    /// In debugfs by tile.
+    Tiles,
+    /// In debugfs by GT.
+    Gts,
 }
 
 /// A type of mediated devices that takes some of its parent's units.

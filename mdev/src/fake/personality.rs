@@ -2,7 +2,7 @@
 
 use super::{
     FakeGpu, FakeXe,
-    gpu::Personality,
+    gpu::{Personality, XeShares},
     kernel::{FakeKernel, State, folder},
 };
 use nix::errno::Errno;
@@ -28,15 +28,15 @@ impl FakeKernel {
 
     fn xe_files(&self, gpu: &FakeGpu, xe: FakeXe) {
         for function in 0..=gpu.total_vfs.unwrap_or(0) {
-            let folder = share_folder(gpu, xe, function);
-            let text = |name: &str, content: &str| self.tree().text(&format!("{folder}/{name}"), content);
-            text("exec_quantum_ms", "0");
-            text("preempt_timeout_us", "0");
-            if xe.sriov_admin {
-                text("sched_priority", "[low] normal");
+            let text = |file: String, content: &str| self.tree().text(&file, content);
+            text(time_file(gpu, xe, function, "exec_quantum_ms"), "0");
+            text(time_file(gpu, xe, function, "preempt_timeout_us"), "0");
+            let is_in_sysfs = xe.shares == XeShares::SriovAdmin;
+            if is_in_sysfs {
+                text(time_file(gpu, xe, function, "sched_priority"), "[low] normal");
             }
-            if function > 0 && xe.vram > 0 && (xe.vram_shown || !xe.sriov_admin) {
-                text(quota(xe), "0");
+            if function > 0 && xe.vram > 0 && (xe.vram_shown || !is_in_sysfs) {
+                text(quota_file(gpu, xe, function), "0");
             }
         }
         let debug = format!("sys/kernel/debug/dri/{}", gpu.address);
@@ -47,7 +47,7 @@ impl FakeKernel {
     }
 
     fn quota_of(&self, gpu: &FakeGpu, xe: FakeXe, function: u16) -> Option<u64> {
-        self.tree().read(&format!("{}/{}", share_folder(gpu, xe, function), quota(xe)))?.parse().ok()
+        self.tree().read(&quota_file(gpu, xe, function))?.parse().ok()
     }
 
     /// `store` of one of the shares: the driver rounds VRAM up, and refuses what there is not.
@@ -73,7 +73,7 @@ impl FakeKernel {
             })
             .ok_or(Errno::ENODEV)?;
         let others: u64 = (1..=gpu.total_vfs.unwrap_or(0))
-            .filter(|function| !path.starts_with(&format!("{}/", share_folder(gpu, xe, *function))))
+            .filter(|function| path != quota_file(gpu, xe, *function))
             .filter_map(|function| self.quota_of(gpu, xe, function))
             .sum();
         let rounded = number.div_ceil(PAGE) * PAGE;
@@ -95,8 +95,7 @@ impl FakeKernel {
         };
         for function in 1..=count {
             if self.quota_of(gpu, xe, function).is_some() {
-                self.tree()
-                    .text(&format!("{}/{}", share_folder(gpu, xe, function), quota(xe)), &fair.to_string());
+                self.tree().text(&quota_file(gpu, xe, function), &fair.to_string());
             }
         }
     }
@@ -106,22 +105,35 @@ impl FakeKernel {
         let Personality::Xe(xe) = gpu.personality else { return };
         for function in 1..=gpu.total_vfs.unwrap_or(0) {
             if self.quota_of(gpu, xe, function).is_some() {
-                self.tree().text(&format!("{}/{}", share_folder(gpu, xe, function), quota(xe)), "0");
+                self.tree().text(&quota_file(gpu, xe, function), "0");
             }
         }
     }
 }
 
-const fn quota(xe: FakeXe) -> &'static str {
-    if xe.sriov_admin { "vram_quota" } else { "lmem_quota" }
+fn quota_file(gpu: &FakeGpu, xe: FakeXe, function: u16) -> String {
+    let folder = share_folder(gpu, xe, function);
+    match xe.shares {
+        XeShares::SriovAdmin | XeShares::Tiles => format!("{folder}/vram_quota"),
+        XeShares::Gts => format!("{folder}/lmem_quota"),
+    }
+}
+
+fn time_file(gpu: &FakeGpu, xe: FakeXe, function: u16, name: &str) -> String {
+    let folder = share_folder(gpu, xe, function);
+    match xe.shares {
+        XeShares::Tiles => format!("{folder}/gt0/{name}"),
+        XeShares::SriovAdmin | XeShares::Gts => format!("{folder}/{name}"),
+    }
 }
 
 /// Function 0 is the PF, VFs count from 1.
 fn share_folder(gpu: &FakeGpu, xe: FakeXe, function: u16) -> String {
     let name = if function == 0 { "pf".to_owned() } else { format!("vf{function}") };
-    if xe.sriov_admin {
-        format!("{}/sriov_admin/{name}/profile", folder(gpu.address))
-    } else {
-        format!("sys/kernel/debug/dri/{}/gt0/{name}", gpu.address)
+    let debug = format!("sys/kernel/debug/dri/{}", gpu.address);
+    match xe.shares {
+        XeShares::SriovAdmin => format!("{}/sriov_admin/{name}/profile", folder(gpu.address)),
+        XeShares::Tiles => format!("{debug}/sriov/{name}/tile0"),
+        XeShares::Gts => format!("{debug}/gt0/{name}"),
     }
 }

@@ -3,7 +3,10 @@
 use super::{XeInterface, provisioning};
 use crate::{Error, Host, PciAddress, VfIndex, attribute};
 use nix::errno::Errno;
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 /// One function of a GPU. xe counts VFs like the PCI specification: the one with index 0 is `vf1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +29,7 @@ const QUANTUM: &str = "exec_quantum_ms";
 const TIMEOUT: &str = "preempt_timeout_us";
 const VRAM: &str = "vram_quota";
 
-/// What one function's attributes of one name are: one in sysfs, in debugfs one for each GT.
+/// What one function's attributes of one name are: one in sysfs, in debugfs one for each GT or tile.
 fn files(
     host: &Host,
     gpu: PciAddress,
@@ -44,23 +47,41 @@ fn files(
                     .join(name),
             ]
         }
-        XeInterface::Debugfs => {
-            // Its name before VRAM was called so.
-            let name = if name == VRAM { "lmem_quota" } else { name };
-            let folder = debug_folder(host, gpu);
-            let gts = attribute::names(&folder)?.into_iter().filter(|name| name.starts_with("gt"));
-            gts.map(|gt| folder.join(gt).join(function.to_string()).join(name)).collect()
-        }
+        XeInterface::Debugfs => in_debugfs(&debug_folder(host, gpu), function, name)?,
     };
     Ok(files.into_iter().filter(|file| attribute::exists(file)).collect())
+}
+
+/// By tile below `sriov` (`xe_tile_sriov_pf_debugfs.c`), and before that tree was made by GT alone
+/// (`xe_gt_sriov_pf_debugfs.c`), where VRAM has its former name. A kernel has one of them.
+fn in_debugfs(folder: &Path, function: Function, name: &str) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    let former = if name == VRAM { "lmem_quota" } else { name };
+    for gt in numbered(folder, "gt")? {
+        files.push(gt.join(function.to_string()).join(former));
+    }
+    for tile in numbered(&folder.join("sriov").join(function.to_string()), "tile")? {
+        files.push(tile.join(name));
+        files.extend(numbered(&tile, "gt")?.into_iter().map(|gt| gt.join(name)));
+    }
+    Ok(files)
+}
+
+/// `gt0`, `gt1` and so on in a folder.
+fn numbered(folder: &Path, kind: &str) -> Result<Vec<PathBuf>, Error> {
+    let names = attribute::names(folder)?.into_iter();
+    let of_kind =
+        names.filter(|name| name.strip_prefix(kind).is_some_and(|number| number.parse::<u8>().is_ok()));
+    Ok(of_kind.map(|name| folder.join(name)).collect())
 }
 
 fn debug_folder(host: &Host, gpu: PciAddress) -> PathBuf {
     host.dri_debug().join(gpu.to_string())
 }
 
+/// debugfs is a help: where it cannot be read, it has nothing.
 fn by_debugfs(host: &Host, gpu: PciAddress) -> bool {
-    attribute::exists(&debug_folder(host, gpu).join("gt0/pf").join(QUANTUM))
+    files(host, gpu, XeInterface::Debugfs, Function::Pf, QUANTUM).is_ok_and(|files| !files.is_empty())
 }
 
 /// Where the shares of this GPU are, if anywhere.

@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum XeInterface {
     /// `sriov_admin` in sysfs, since Linux 6.19.
     SriovAdmin,
-    /// `dri/<PF>/gtN/{pf,vfN}` in debugfs, before that.
+    /// In debugfs before that: `dri/<PF>/sriov/{pf,vfN}/tileN`, and still earlier `dri/<PF>/gtN/{pf,vfN}`.
     Debugfs,
 }
 

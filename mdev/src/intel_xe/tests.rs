@@ -1,15 +1,16 @@
 use super::*;
 use crate::{
     InstanceName, Memory,
-    fake::{FakeGpu, FakeHost, FakeXe, Machine},
+    fake::{FakeGpu, FakeHost, FakeXe, Machine, XeShares},
     inventory, mechanisms, uncuttable,
 };
 use nix::errno::Errno;
 
 const GPU: &str = "0000:41:00.0";
 const GIB: u64 = 1 << 30;
-const XE: FakeXe = FakeXe { sriov_admin: true, vram: 16 * GIB, vram_shown: true };
-const OLD: FakeXe = FakeXe { sriov_admin: false, vram: 16 * GIB, vram_shown: false };
+const XE: FakeXe = FakeXe { shares: XeShares::SriovAdmin, vram: 16 * GIB, vram_shown: true };
+const TILES: FakeXe = FakeXe { shares: XeShares::Tiles, vram: 16 * GIB, vram_shown: false };
+const GTS: FakeXe = FakeXe { shares: XeShares::Gts, ..TILES };
 
 fn gpu() -> PciAddress {
     GPU.parse().unwrap()
@@ -98,30 +99,34 @@ fn where_vram_is_not_known_the_driver_shares_it_and_says_how_much() {
 
 #[test]
 fn before_sriov_admin_times_are_set_when_the_vfs_exist_and_sharing_is_given_back() {
-    let (fake, host) = machine(OLD);
-    let before = fake.snapshot();
-    assert_eq!(memory_of(&host, "vf-4"), None);
-    create(&host, "vf-4", 2).unwrap();
-    let expected = [
-        "sriov_drivers_autoprobe=0",
-        "sriov_numvfs=4",
-        "pf exec_quantum_ms=64",
-        "pf preempt_timeout_us=128000",
-        "vf3 exec_quantum_ms=50",
-        "vf3 preempt_timeout_us=616000",
-    ];
-    assert_eq!(writes(&fake)[..expected.len()], expected);
-    assert_eq!(memory_of(&host, "vf-4"), Some(Memory::from_bytes(4 * GIB)));
-    IntelXe.destroy(&host, gpu(), vf(2)).unwrap();
-    IntelXe.retire(&host, gpu()).unwrap();
-    assert_eq!(writes(&fake).last().unwrap(), "restore_auto_provisioning=1");
-    assert_eq!(fake.snapshot(), before);
+    for xe in [TILES, GTS] {
+        let (fake, host) = machine(xe);
+        let before = fake.snapshot();
+        assert_eq!(memory_of(&host, "vf-4"), None);
+        create(&host, "vf-4", 2).unwrap();
+        let expected = [
+            "sriov_drivers_autoprobe=0",
+            "sriov_numvfs=4",
+            "pf exec_quantum_ms=64",
+            "pf preempt_timeout_us=128000",
+            "vf3 exec_quantum_ms=50",
+            "vf3 preempt_timeout_us=616000",
+        ];
+        assert_eq!(writes(&fake)[..expected.len()], expected);
+        assert_eq!(memory_of(&host, "vf-4"), Some(Memory::from_bytes(4 * GIB)));
+        IntelXe.destroy(&host, gpu(), vf(2)).unwrap();
+        IntelXe.retire(&host, gpu()).unwrap();
+        assert_eq!(writes(&fake).last().unwrap(), "restore_auto_provisioning=1");
+        assert_eq!(fake.snapshot(), before);
+    }
 }
 
 #[test]
 fn debugfs_is_written_only_where_nothing_else_has_the_shares() {
-    let (_fake, host) = machine(OLD);
-    assert_eq!(debug_folders(&host), [host.dri_debug().join(GPU)]);
+    for xe in [TILES, GTS] {
+        let (_fake, host) = machine(xe);
+        assert_eq!(debug_folders(&host), [host.dri_debug().join(GPU)]);
+    }
     let (_fake, host) = machine(XE);
     assert_eq!(debug_folders(&host), Vec::<std::path::PathBuf>::new());
 }
@@ -135,7 +140,7 @@ fn an_integrated_gpu_has_times_alone() {
 
 #[test]
 fn wherever_it_ends_nothing_is_left_and_it_can_be_run_again() {
-    for xe in [XE, OLD] {
+    for xe in [XE, TILES, GTS] {
         let (fake, host) = machine(xe);
         create(&host, "vf-2", 0).unwrap();
         let steps = fake.writes().len();

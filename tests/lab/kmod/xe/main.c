@@ -9,11 +9,15 @@
 
 static char *admin = "sysfs";
 module_param(admin, charp, 0444);
-MODULE_PARM_DESC(admin, "where shares are read and set: sysfs as since Linux 6.19, or debugfs as before (default: sysfs)");
+MODULE_PARM_DESC(admin, "where shares are read and set: sysfs as since Linux 6.19, before it debugfs-tiles, and before that debugfs-gts (default: sysfs)");
 
-static bool admin_is_debugfs(void)
+static const char * const interfaces[] = {
+	"sysfs", "debugfs-tiles", "debugfs-gts",
+};
+
+static bool admin_is(const char *interface)
 {
-	return !strcmp(admin, "debugfs");
+	return !strcmp(admin, interface);
 }
 
 /* When VFs go, the PF clears what was theirs. */
@@ -89,10 +93,10 @@ static int xe_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		xe->shares[i].xe = xe;
 	mutex_init(&xe->lock);
 	pci_set_drvdata(pdev, xe);
-	if (admin_is_debugfs())
-		xe_debugfs_add(xe);
-	else
+	if (admin_is("sysfs"))
 		ret = xe_sysfs_add(xe);
+	else
+		xe_debugfs_add(xe, admin_is("debugfs-tiles"));
 	if (ret)
 		goto err_free;
 	return 0;
@@ -126,11 +130,12 @@ static int __init xe_init(void)
 {
 	int ret;
 
-	if (strcmp(admin, "sysfs") && !admin_is_debugfs()) {
-		pr_err("admin=%s: sysfs or debugfs\n", admin);
-		return -EINVAL;
+	ret = match_string(interfaces, ARRAY_SIZE(interfaces), admin);
+	if (ret < 0) {
+		pr_err("admin=%s: sysfs, debugfs-tiles or debugfs-gts\n", admin);
+		return ret;
 	}
-	if (admin_is_debugfs())
+	if (!admin_is("sysfs"))
 		xe_debugfs_init();
 	ret = simgpu_register_driver(&xe_driver, SIMGPU_DRIVER_XE);
 	if (ret)

@@ -48,7 +48,7 @@ int xe_set_all_vram(struct xe_gpu *xe, u64 size);
 /* debugfs.c */
 void xe_debugfs_init(void);
 void xe_debugfs_exit(void);
-void xe_debugfs_add(struct xe_gpu *xe);
+void xe_debugfs_add(struct xe_gpu *xe, bool tiles);
 void xe_debugfs_remove(struct xe_gpu *xe);
 
 /* sysfs.c */
