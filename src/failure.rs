@@ -188,6 +188,7 @@ impl From<&Refusal> for Failure {
         let meaning = match &error.shortage {
             Shortage::NoSuchGpu(_) => (Code::NotFound, "NO_SUCH_GPU"),
             Shortage::Unusable { .. } | Shortage::NothingToCut => (Code::FailedPrecondition, "GPU_UNUSABLE"),
+            Shortage::NotOnNode { .. } => (Code::FailedPrecondition, "NOT_ON_NODE"),
             Shortage::NoSuchProfile { .. } => (Code::NotFound, "NO_SUCH_PROFILE"),
             Shortage::TooLarge { .. } => (Code::OutOfRange, "TOO_LARGE"),
             Shortage::TooMany { .. } => (Code::OutOfRange, "TOO_MANY"),

@@ -9,6 +9,7 @@ mod class;
 mod consumer;
 mod mechanism;
 mod name;
+mod numa;
 mod pci;
 mod principal;
 mod quantity;
@@ -19,12 +20,13 @@ pub use class::{ClassName, ClassNameError};
 pub use consumer::{Consumer, ConsumerName, ConsumerNameError};
 pub use mechanism::{MechanismKind, MechanismNameError};
 pub use name::{NameError, Owner, ProfileName};
+pub use numa::{AffinityStrength, NumaAffinity, NumaAffinityError};
 pub use pci::{PciAddress, PciId, PciNameError};
 pub use principal::{Account, AccountError, Principal, PrincipalError};
 pub use quantity::{ComputeKind, ComputeRequest, ComputeShare, Memory, QuantityError};
 pub use settings::{
     AccessSettings, Allowance, CdiSettings, ClassSettings, ClassWant, Confinement, DaemonSettings,
-    GpuSelection, GpuSettings, NodeKind, NvidiaSettings, Quota, QuotaSettings, Reuse, RunSettings,
-    ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
+    GpuSelection, GpuSettings, NodeKind, NvidiaSettings, PlacementSettings, PlacementStrategy, Quota,
+    QuotaSettings, Reuse, RunSettings, ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
 };
 pub use shown::{Quoted, Shown, printable};

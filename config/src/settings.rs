@@ -12,7 +12,9 @@ pub use class::{ClassSettings, ClassWant};
 pub use error::{SettingsError, SettingsKey};
 pub use quota::{Allowance, Quota, QuotaSettings};
 
-use crate::{Account, ClassName, ConsumerName, MechanismKind, Memory, PciAddress, PciId, Principal};
+use crate::{
+    Account, ClassName, ConsumerName, MechanismKind, Memory, NumaAffinity, PciAddress, PciId, Principal,
+};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -25,6 +27,7 @@ pub struct Settings {
     pub gpus: GpuSelection,
     /// Per GPU, by address.
     pub gpu: BTreeMap<PciAddress, GpuSettings>,
+    pub placement: PlacementSettings,
     pub vfio: VfioSettings,
     pub cdi: CdiSettings,
     pub run: RunSettings,
@@ -98,6 +101,27 @@ pub struct GpuSettings {
     pub mechanism: Option<MechanismKind>,
     /// What must be known of its slices before somebody else gets them; default: as `[scrub]` says.
     pub reuse: Option<Reuse>,
+}
+
+/// How GPUs are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlacementStrategy {
+    /// So that the GPUs can still serve as much as possible.
+    #[default]
+    Pack,
+    /// So that as few slices as possible share one GPU.
+    Spread,
+}
+
+/// `[placement]`: which GPU a request gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlacementSettings {
+    pub strategy: PlacementStrategy,
+    /// For requests that name neither a GPU nor a node; none: any will do.
+    #[serde(deserialize_with = "value::some")]
+    pub numa_node: Option<NumaAffinity>,
 }
 
 /// Which VFIO node a consumer gets.

@@ -4,8 +4,8 @@ use crate::message;
 use std::{error::Error, fmt::Display, str::FromStr};
 use vgpud::engine::SliceId;
 use vgpud_config::{
-    Account, ClassName, ComputeRequest, ComputeShare, ConsumerName, MechanismKind, Memory, Owner, PciAddress,
-    PciId, Principal, ProfileName,
+    Account, ClassName, ComputeRequest, ComputeShare, ConsumerName, MechanismKind, Memory, NumaAffinity,
+    Owner, PciAddress, PciId, Principal, ProfileName,
 };
 use vgpud_mdev::MdevUuid;
 use vgpud_vmm::{node::Node, preflight::Level};
@@ -25,6 +25,7 @@ pub fn words(data: &[u8]) {
     check::<ComputeShare>(text);
     check::<ComputeRequest>(text);
     check::<ClassName>(text);
+    check::<NumaAffinity>(text);
     // The uuid crate's errors do not name the value; what reads one does.
     if let Ok(uuid) = text.parse::<MdevUuid>() {
         assert_eq!(uuid.to_string().parse(), Ok(uuid));

@@ -14,7 +14,9 @@ use super::{
 use crate::api::{self, create_progress::Step};
 use clap::{ArgGroup, Args};
 use std::collections::{BTreeMap, BTreeSet};
-use vgpud_config::{ComputeShare, ConsumerName, Memory, Owner, PciAddress, ProfileName};
+use vgpud_config::{
+    AffinityStrength, ComputeShare, ConsumerName, Memory, NumaAffinity, Owner, PciAddress, ProfileName,
+};
 
 /// Create slices: by profile, or the smallest that has the memory and compute asked for
 ///
@@ -30,6 +32,10 @@ pub struct CreateArgs {
     /// On this GPU, by PCI address
     #[arg(long)]
     gpu: Option<PciAddress>,
+    /// On a GPU of this NUMA node: 0, or prefer:0, before all others; require:0, and no other. Default:
+    /// `numa_node` under [placement], where no GPU is named
+    #[arg(long, value_name = "NODE")]
+    numa: Option<NumaAffinity>,
     #[command(flatten)]
     amounts: Amounts,
     /// How many
@@ -55,10 +61,11 @@ pub struct CreateArgs {
 /// Where vgpud refuses or fails; then none was created.
 pub async fn execute(session: &Session, args: &CreateArgs) -> Result<Exit, Error> {
     let client = session.connect().await?;
-    let request = match &args.profile {
+    let sized = match &args.profile {
         Some(profile) => size::agreed(&client, profile, &args.amounts, args.gpu).await?,
         None => args.amounts.request(args.gpu),
     };
+    let request = api::Request { numa: args.numa.map(on_node), ..sized };
     let whole = api::CreateSlicesRequest {
         request: Some(request.clone()),
         count: args.count,
@@ -71,6 +78,10 @@ pub async fn execute(session: &Session, args: &CreateArgs) -> Result<Exit, Error
         Ok(()) => Ok(Exit::Success),
         Err(error) => Err(name_hint(&client, &request, error).await),
     }
+}
+
+fn on_node(affinity: NumaAffinity) -> api::NumaAffinity {
+    api::NumaAffinity { node: affinity.node, required: affinity.strength == AffinityStrength::Require }
 }
 
 async fn carry_out(

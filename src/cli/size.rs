@@ -30,6 +30,7 @@ impl Amounts {
             memory_bytes: self.memory.map(Memory::bytes),
             compute_hundredths: self.compute.map(|share| share.hundredths().into()),
             gpu: gpu.map(|gpu| gpu.to_string()),
+            numa: None,
         }
     }
 }

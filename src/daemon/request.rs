@@ -7,7 +7,8 @@ use crate::{
 };
 use std::time::Duration;
 use vgpud_config::{
-    ComputeShare, ConsumerName, ConsumerNameError, Memory, NameError, PciAddress, PciNameError,
+    AffinityStrength, ComputeShare, ConsumerName, ConsumerNameError, Memory, NameError, NumaAffinity,
+    PciAddress, PciNameError,
 };
 use vgpud_vmm::preflight::{Level, NoLevel};
 
@@ -90,6 +91,11 @@ fn gpu(request: &api::Request) -> Result<Option<PciAddress>, RequestError> {
     Ok(request.gpu.as_deref().map(str::parse).transpose()?)
 }
 
+fn numa(asked: api::NumaAffinity) -> NumaAffinity {
+    let strength = if asked.required { AffinityStrength::Require } else { AffinityStrength::Prefer };
+    NumaAffinity { node: asked.node, strength }
+}
+
 /// What a list of profiles is narrowed to.
 #[derive(Clone, Debug, Default)]
 pub struct ProfileFilter {
@@ -113,7 +119,8 @@ impl TryFrom<&api::CreateSlicesRequest> for placement::Request {
         if count > MOST {
             return Err(RequestError::Count(count));
         }
-        Ok(Self { want: want(asked)?.ok_or(RequestError::Nothing)?, gpu: gpu(asked)?, count })
+        let want = want(asked)?.ok_or(RequestError::Nothing)?;
+        Ok(Self { want, gpu: gpu(asked)?, numa: asked.numa.map(numa), count })
     }
 }
 

@@ -8,6 +8,7 @@ mod ledger_fails;
 mod life;
 mod limits;
 mod nvidia;
+mod placement;
 mod quarantine;
 mod race;
 mod removal;

@@ -1,15 +1,21 @@
 //! Which GPU and profile a request gets: pure.
 //!
-//! The smallest profile that satisfies the request wins; among equals, a GPU that is cut already,
-//! so that as few as possible are broken up; then the order of addresses. All slices of a request
-//! fit, or none is placed. Every GPU gets a [`Consideration`], chosen or not.
+//! On each GPU the smallest profile that satisfies the request is a candidate, and a [`Chooser`] says what it
+//! costs ([`cost`] has the one that vgpud uses); the least cost wins, then the order of addresses. All
+//! slices of a request fit, or none is placed. Every GPU gets a [`Consideration`], chosen or not.
 
-use std::fmt;
-use vgpud_config::{ComputeShare, Memory, PciAddress, ProfileName};
+use std::{borrow::Cow, fmt};
+use vgpud_config::{
+    AffinityStrength, ComputeShare, Memory, NumaAffinity, PciAddress, PlacementStrategy, ProfileName,
+};
 use vgpud_mdev::{Gpu, MechanismKind, Profile, Taken};
 
+mod cost;
 mod refusal;
+mod verdict;
+pub use cost::{Candidate, Chooser, Cost, Worth};
 pub use refusal::{Refusal, Shortage};
+pub use verdict::{Consideration, Verdict};
 
 /// What a user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +23,8 @@ pub struct Request {
     pub want: Want,
     /// Only this GPU, or any.
     pub gpu: Option<PciAddress>,
+    /// On which NUMA node, or any.
+    pub numa: Option<NumaAffinity>,
     pub count: u32,
 }
 
@@ -73,15 +81,20 @@ impl GpuView {
     }
 
     /// Gives one instance of `profile` away.
-    fn take(&mut self, profile: &ProfileName) {
+    pub fn take(&mut self, profile: &ProfileName) {
         self.taken.push(Taken { profile: profile.clone(), exists: false });
         self.count();
     }
 
     fn count(&mut self) {
-        if let Ok(kind) = self.mechanism {
-            self.profiles = vgpud_mdev::mechanism(kind).profiles(&self.gpu, &self.taken);
-        }
+        self.profiles = self.beside(&self.taken);
+    }
+
+    /// What can be created beside `taken`.
+    fn beside(&self, taken: &[Taken]) -> Vec<Profile> {
+        self.mechanism
+            .as_ref()
+            .map_or_else(|_| Vec::new(), |kind| vgpud_mdev::mechanism(*kind).profiles(&self.gpu, taken))
     }
 }
 
@@ -91,20 +104,6 @@ pub struct Choice {
     pub gpu: PciAddress,
     pub mechanism: MechanismKind,
     pub profile: Profile,
-}
-
-/// The verdict on one GPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Consideration {
-    pub gpu: PciAddress,
-    pub verdict: Verdict,
-    pub reason: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Chosen,
-    NotChosen,
 }
 
 /// Places for all slices of a request.
@@ -142,99 +141,126 @@ impl Want {
 }
 
 /// Smaller is better; a size that is not known counts as the whole GPU.
-fn size(profile: &Profile) -> (u64, u16, &ProfileName) {
+fn size(profile: &Profile) -> (u64, u16) {
     let memory = profile.memory.map_or(u64::MAX, Memory::bytes);
-    (memory, profile.compute.map_or(u16::MAX, ComputeShare::hundredths), &profile.name)
+    (memory, profile.compute.map_or(u16::MAX, ComputeShare::hundredths))
 }
 
 /// Finds places for all slices of the request.
 ///
 /// # Errors
 /// [`Refusal`] says what is short, what would fit, and whether it can ever be had.
-pub fn place(request: &Request, gpus: &[GpuView]) -> Result<Placement, Refusal> {
-    let mut left: Vec<GpuView> = gpus.to_vec();
-    left.sort_by_key(GpuView::address);
-    let mut choices: Vec<Choice> = Vec::new();
-    while choices.len() < usize::try_from(request.count).unwrap_or(usize::MAX) {
-        let candidates = left.iter().enumerate().filter(|(_, gpu)| eligible(request, gpu));
-        let best = candidates
-            .flat_map(|(index, gpu)| {
-                let fitting = gpu
-                    .profiles
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, profile)| profile.available > 0 && request.want.accepts(profile));
-                fitting.map(move |(which, profile)| {
-                    ((size(profile).0, size(profile).1, gpu.taken.is_empty(), gpu.address()), (index, which))
-                })
-            })
-            .min()
-            .map(|(_, place)| place);
-        let Some((index, which)) = best else { break };
-        let gpu = &mut left[index];
-        let Ok(mechanism) = gpu.mechanism.clone() else { break };
-        let profile = gpu.profiles[which].clone();
-        gpu.take(&profile.name);
-        choices.push(Choice { gpu: gpu.address(), mechanism, profile });
-    }
-    let complete = choices.len() == usize::try_from(request.count).unwrap_or(usize::MAX);
-    let considered = consider(request, gpus, if complete { &choices } else { &[] });
-    if complete {
+pub fn place(request: &Request, gpus: &[GpuView], strategy: PlacementStrategy) -> Result<Placement, Refusal> {
+    let search = Search::run(request, gpus, &strategy);
+    let considered = verdict::consider(request, gpus, &search);
+    if search.is_complete() {
+        let choices = search.rounds.into_iter().map(|round| round.choice).collect();
         return Ok(Placement { choices, considered });
     }
-    let placed = u32::try_from(choices.len()).unwrap_or(u32::MAX);
+    let placed = u32::try_from(search.rounds.len()).unwrap_or(u32::MAX);
     Err(Refusal::explain(request, gpus, placed, considered))
 }
 
-fn eligible(request: &Request, gpu: &GpuView) -> bool {
-    gpu.mechanism.is_ok() && request.gpu.is_none_or(|wanted| wanted == gpu.address())
+/// The places that a chooser finds for a request, in the order in which it found them; none where not all
+/// slices fit.
+pub fn choose<C: Chooser>(request: &Request, gpus: &[GpuView], chooser: &C) -> Option<Vec<Choice>> {
+    let search = Search::run(request, gpus, chooser);
+    search.is_complete().then(|| search.rounds.into_iter().map(|round| round.choice).collect())
 }
 
-fn consider(request: &Request, gpus: &[GpuView], choices: &[Choice]) -> Vec<Consideration> {
-    gpus.iter()
-        .map(|gpu| {
-            let here: Vec<_> = choices.iter().filter(|choice| choice.gpu == gpu.address()).collect();
-            let reason = match here.first() {
-                Some(choice) => {
-                    format!("{} of {}, the smallest that satisfies", here.len(), choice.profile.name)
-                }
-                None => why_not(request, gpu, choices),
-            };
-            let verdict = if here.is_empty() { Verdict::NotChosen } else { Verdict::Chosen };
-            Consideration { gpu: gpu.address(), verdict, reason }
+/// What is compared between GPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank<C> {
+    /// Whether it is elsewhere than on the NUMA node that is preferred.
+    elsewhere: bool,
+    cost: C,
+}
+
+/// The best candidate of one GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Best<C> {
+    rank: Rank<C>,
+    /// Index of its profile.
+    which: usize,
+}
+
+/// One slice's place, and what it was preferred to.
+struct Round<C> {
+    choice: Choice,
+    rank: Rank<C>,
+    /// The best candidate of another GPU then.
+    next: Option<(PciAddress, Rank<C>)>,
+}
+
+/// How the places for one request were found.
+struct Search<C> {
+    wanted: usize,
+    rounds: Vec<Round<C>>,
+    /// In order of address, with the best candidate that each has after all rounds.
+    best: Vec<(PciAddress, Option<Best<C>>)>,
+}
+
+impl<C: Ord + Copy> Search<C> {
+    fn run<H: Chooser<Cost = C>>(request: &Request, gpus: &[GpuView], chooser: &H) -> Self {
+        let mut left: Vec<Cow<'_, GpuView>> = gpus.iter().map(Cow::Borrowed).collect();
+        left.sort_by_key(|gpu| gpu.address());
+        let best = left.iter().map(|gpu| (gpu.address(), best_on(request, gpu, chooser))).collect();
+        let wanted = usize::try_from(request.count).unwrap_or(usize::MAX);
+        let mut search = Self { wanted, rounds: Vec::new(), best };
+        while !search.is_complete() {
+            let Some((index, Best { rank, which })) = search.least(None) else { break };
+            let next = search.least(Some(index)).map(|(other, best)| (left[other].address(), best.rank));
+            let gpu = left[index].to_mut();
+            let Ok(mechanism) = gpu.mechanism.clone() else { break };
+            let profile = gpu.profiles[which].clone();
+            gpu.take(&profile.name);
+            search.best[index].1 = best_on(request, gpu, chooser);
+            let choice = Choice { gpu: gpu.address(), mechanism, profile };
+            search.rounds.push(Round { choice, rank, next });
+        }
+        search
+    }
+
+    fn is_complete(&self) -> bool {
+        self.rounds.len() == self.wanted
+    }
+
+    /// The best candidate of all GPUs but one.
+    fn least(&self, without: Option<usize>) -> Option<(usize, Best<C>)> {
+        let candidates = self.best.iter().enumerate().filter(|(index, _)| Some(*index) != without);
+        candidates
+            .filter_map(|(index, (_, best))| best.map(|best| (index, best)))
+            .min_by_key(|(index, best)| (best.rank, *index))
+    }
+}
+
+/// The best candidate of one GPU: of its smallest profiles that satisfy, the one of the least cost.
+fn best_on<H: Chooser>(request: &Request, gpu: &GpuView, chooser: &H) -> Option<Best<H::Cost>> {
+    if !eligible(request, gpu) {
+        return None;
+    }
+    let fitting = gpu.profiles.iter().enumerate();
+    let fitting = fitting.filter(|(_, profile)| profile.available > 0 && request.want.accepts(profile));
+    let smallest = fitting.clone().map(|(_, profile)| size(profile)).min()?;
+    let elsewhere = request.numa.is_some_and(|numa| gpu.gpu.numa_node != Some(numa.node));
+    let mut taken = gpu.taken.clone();
+    fitting
+        .filter(|(_, profile)| size(profile) == smallest)
+        .map(|(which, profile)| {
+            taken.push(Taken { profile: profile.name.clone(), exists: false });
+            let left = gpu.beside(&taken);
+            taken.pop();
+            let cost = chooser.cost(&Candidate { gpu, profile, left: &left });
+            Best { rank: Rank { elsewhere, cost }, which }
         })
-        .collect()
+        .min_by_key(|best| (best.rank.cost, best.which))
 }
 
-fn why_not(request: &Request, gpu: &GpuView, choices: &[Choice]) -> String {
-    if let Err(why) = &gpu.mechanism {
-        return why.clone();
-    }
-    if let Some(asked) = request.gpu.filter(|asked| *asked != gpu.address()) {
-        return format!("{asked} was asked for");
-    }
-    let accepted: Vec<_> = gpu.profiles.iter().filter(|profile| request.want.accepts(profile)).collect();
-    let Some(smallest) = accepted.iter().min_by_key(|profile| size(profile)) else {
-        let present: Vec<_> = gpu.profiles.iter().map(|profile| profile.name.to_string()).collect();
-        return match refusal::largest(gpu, &request.want) {
-            Some(_) if gpu.when_empty.iter().any(|profile| request.want.accepts(profile)) => {
-                format!(
-                    "it is cut into {} now, and can be cut otherwise when it is empty",
-                    present.join(", ")
-                )
-            }
-            Some(largest) => format!("no profile satisfies {}; the largest is {largest}", request.want),
-            None => "it offers no profile now".to_owned(),
-        };
-    };
-    let available: u32 = accepted.iter().map(|profile| profile.available).max().unwrap_or(0);
-    if available == 0 {
-        return format!("no room is left for {}", smallest.name);
-    }
-    if choices.is_empty() {
-        return format!("has room for {available}, which is not enough");
-    }
-    "another GPU fits better".to_owned()
+fn eligible(request: &Request, gpu: &GpuView) -> bool {
+    let required = request.numa.filter(|numa| numa.strength == AffinityStrength::Require);
+    gpu.mechanism.is_ok()
+        && request.gpu.is_none_or(|wanted| wanted == gpu.address())
+        && required.is_none_or(|numa| gpu.gpu.numa_node == Some(numa.node))
 }
 
 #[cfg(test)]

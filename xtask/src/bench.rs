@@ -1,4 +1,6 @@
-//! `./x bench`: figures as ratios against a peer, both measured in one run on one lab host.
+//! `./x bench`: figures as ratios against a peer, both measured in one run.
+
+mod placement;
 
 use crate::cargo::{self, Profile};
 use crate::lab;
@@ -29,7 +31,21 @@ const ROUNDS: &str = r#"
 
 const COUNT: usize = 21;
 
-pub fn run() -> Result<ExitCode> {
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// vgpud's placement beside first-fit and best-fit, in a simulation; needs no lab
+    Placement,
+}
+
+/// A mediated device made by mdevctl and by vgpud on one lab host, where nothing else is asked for.
+pub fn run(command: Option<&Command>) -> Result<ExitCode> {
+    match command {
+        Some(Command::Placement) => placement::run(),
+        None => mediated_device(),
+    }
+}
+
+fn mediated_device() -> Result<ExitCode> {
     let progress = Progress::detect();
     progress.say("building vgpud and vgpuctl for release");
     let programs = cargo::programs(Profile::Release)?;

@@ -27,7 +27,10 @@ enum Command {
     #[command(subcommand)]
     Lab(lab::Command),
     /// Figures against a peer, measured in one run
-    Bench,
+    Bench {
+        #[command(subcommand)]
+        what: Option<bench::Command>,
+    },
     /// The main job, shown on a GPU host without hardware
     Demo,
     /// Every test, on this machine and in the lab
@@ -37,7 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Lab(command) => lab::run(command),
-        Command::Bench => bench::run(),
+        Command::Bench { what } => bench::run(what.as_ref()),
         Command::Demo => demo::run(),
         Command::Test(arguments) => test::run(&arguments),
     };

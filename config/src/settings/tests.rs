@@ -72,7 +72,18 @@ fn the_example_names_every_key_at_its_default() {
     assert_eq!(
         tables,
         [
-            "daemon", "access", "gpus", "gpu", "vfio", "cdi", "run", "scrub", "quota", "class", "nvidia",
+            "daemon",
+            "access",
+            "gpus",
+            "gpu",
+            "placement",
+            "vfio",
+            "cdi",
+            "run",
+            "scrub",
+            "quota",
+            "class",
+            "nvidia",
             "timeouts"
         ]
     );
@@ -118,6 +129,9 @@ fn everything_can_be_set() {
         [gpu."41:00.0"]
         mechanism = "mdev"
         reuse = "same-owner"
+        [placement]
+        strategy = "spread"
+        numa_node = "require:1"
         [vfio]
         node = "cdev"
         [run]
@@ -145,6 +159,8 @@ fn everything_can_be_set() {
     assert_eq!(settings.gpus.exclude[1], "0000:04:00.0".parse().unwrap());
     let gpu = &settings.gpu[&"0000:41:00.0".parse().unwrap()];
     assert_eq!(gpu.mechanism, Some(MechanismKind::Mdev));
+    assert_eq!(settings.placement.strategy, PlacementStrategy::Spread);
+    assert_eq!(settings.placement.numa_node, Some("require:1".parse().unwrap()));
     assert_eq!(settings.vfio.node, NodeKind::Cdev);
     assert_eq!(settings.run.qemu, Path::new("/opt/qemu"));
     assert_eq!(settings.run.memory, Memory::from_bytes(2 << 30));
@@ -263,6 +279,11 @@ fn wrong_values_are_refused_with_the_way_out() {
             "[timeouts]\nrelease = \"0s\"",
             "line 2: `release` in [timeouts] cannot be \"0s\": write a number and a unit, such as 30s or 2min, more \
              than 0 and at most 1day; as in release = \"30s\"",
+        ),
+        (
+            "[placement]\nnuma_node = \"node0\"",
+            "line 2: `numa_node` in [placement] cannot be \"node0\": \"node0\" is no NUMA node; write prefer:0, or 0 for \
+             short, or require:0; as in numa_node = \"prefer:0\"",
         ),
         (
             "[vfio]\nnode = \"grup\"",

@@ -158,8 +158,17 @@ pub fn plan(count: u32) -> api::Plan {
     api::Plan {
         slices: vec![slice; count as usize],
         considered: vec![
-            verdict("0000:41:00.0", true, "vf-8 is the smallest that has 20GiB; 6 are free"),
-            verdict("0000:81:00.0", false, "Its largest profile, simgpu_mdev-small, has 2GiB"),
+            verdict(
+                "0000:41:00.0",
+                true,
+                &format!("{count} of vf-8, the smallest that satisfies; keeps 0000:42:00.0 whole"),
+            ),
+            verdict("0000:42:00.0", false, "0000:41:00.0 will do, so it stays whole"),
+            verdict(
+                "0000:81:00.0",
+                false,
+                "no profile satisfies vf-8; the largest is 2GiB (simgpu_mdev-small)",
+            ),
             verdict("0000:c1:00.0", false, "It has no driver"),
         ],
         effects: (0..count)

@@ -109,7 +109,7 @@ async fn quiet_leaves_only_the_data() {
 async fn what_is_asked_reaches_vgpud() {
     let server = Canned::start(Mood::Helpful);
     for line in [
-        "create --memory 20GiB --compute 12.5% --gpu 41:00.0 --count 3 --owner me/x --user qemu:kvm --for 90min --dry-run",
+        "create --memory 20GiB --compute 12.5% --gpu 41:00.0 --numa require:1 --count 3 --owner me/x --user qemu:kvm --for 90min --dry-run",
         "create vf-8 --memory 20GiB --compute 12.5%",
     ] {
         vgpuctl(server.socket(), &line.split(' ').collect::<Vec<_>>()).await;
@@ -127,12 +127,13 @@ async fn what_is_asked_reaches_vgpud() {
     let asked = server.asked().join("\n");
     let expected = "\
 CreateSlicesRequest { request: Some(Request { profile: None, memory_bytes: Some(21474836480), \
-compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\") }), count: 3, owner: Some(\"me/x\"), dry_run: true, \
-user: Some(\"qemu:kvm\"), time_ms: Some(5400000) }
+compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\"), \
+numa: Some(NumaAffinity { node: 1, required: true }) }), count: 3, owner: Some(\"me/x\"), dry_run: true, user: Some(\"qemu:kvm\"), time_ms: Some(5400000) }
 ListProfilesRequest { request: Some(Request { profile: None, memory_bytes: None, compute_hundredths: None, \
-gpu: None }) }
+gpu: None, numa: None }) }
 CreateSlicesRequest { request: Some(Request { profile: Some(\"vf-8\"), memory_bytes: None, \
-compute_hundredths: None, gpu: None }), count: 1, owner: None, dry_run: false, user: None, time_ms: None }
+compute_hundredths: None, gpu: None, numa: None }), count: 1, owner: None, dry_run: false, user: None, \
+time_ms: None }
 LeaseSliceRequest { id: \"s18\", owner: \"me\", holder: None, user: None, time_ms: None }
 ExtendLeaseRequest { id: \"s17\", time_ms: 7200000 }
 DestroySliceRequest { id: \"s17\", release: true }

@@ -257,8 +257,13 @@ impl From<Rejected> for Unplanned {
 }
 
 fn plan(now: &Snapshot, create: &Create, claim: Option<&Claim>, at: Moment) -> Result<Planned, Unplanned> {
-    let placement =
-        placement::place(&create.request, &now.views()).map_err(|refusal| Failure::from(&refusal))?;
+    let settings = &now.settings.placement;
+    let mut request = create.request.clone();
+    if request.gpu.is_none() {
+        request.numa = request.numa.or(settings.numa_node);
+    }
+    let placement = placement::place(&request, &now.views(), settings.strategy)
+        .map_err(|refusal| Failure::from(&refusal))?;
     let mut slices: Vec<PlannedSlice> = Vec::new();
     for choice in &placement.choices {
         slices.push(name(now, choice, &slices)?);

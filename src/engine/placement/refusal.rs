@@ -1,7 +1,8 @@
 //! Why a request found no place.
 
 use super::{Consideration, GpuView, Request, Want, eligible, size};
-use vgpud_config::{PciAddress, ProfileName};
+use std::collections::BTreeSet;
+use vgpud_config::{AffinityStrength, PciAddress, ProfileName};
 use vgpud_mdev::{Division, Profile, mechanism};
 
 /// A request that found no place, with the verdict on every GPU.
@@ -21,6 +22,8 @@ pub enum Shortage {
     Unusable { gpu: PciAddress, why: String },
     #[error("No GPU of this host can be cut; `vgpuctl gpus` says why for each")]
     NothingToCut,
+    #[error("No GPU that can be cut is on NUMA node {node}, which is required; {there}")]
+    NotOnNode { node: u32, there: String },
     #[error("No GPU offers the profile {profile}; there are {offered}")]
     NoSuchProfile { profile: ProfileName, offered: String },
     #[error("Asked {asked}; {fits}")]
@@ -53,6 +56,14 @@ fn in_words(profile: &Profile, want: &Want) -> String {
     format!("{size} ({})", profile.name)
 }
 
+/// What is asked for, with the node that it must be on.
+fn in_full(request: &Request) -> String {
+    match request.numa.filter(|numa| numa.strength == AffinityStrength::Require) {
+        Some(numa) => format!("{} on NUMA node {}", request.want, numa.node),
+        None => request.want.to_string(),
+    }
+}
+
 impl Refusal {
     pub(super) fn explain(
         request: &Request,
@@ -75,7 +86,7 @@ impl Shortage {
         }
         let eligible: Vec<_> = gpus.iter().filter(|gpu| eligible(request, gpu)).collect();
         if eligible.is_empty() {
-            return Self::NothingToCut;
+            return Self::nothing_eligible(request, gpus);
         }
         let accepted = |gpu: &&GpuView| {
             let fitting = gpu.when_empty.iter().filter(|profile| request.want.accepts(profile));
@@ -88,9 +99,9 @@ impl Shortage {
         };
         let capacities: Vec<u64> = eligible.iter().filter_map(accepted).collect();
         if capacities.is_empty() {
-            return Self::never(&request.want, &eligible);
+            return Self::never(request, &eligible);
         }
-        let (count, asked) = (request.count, request.want.to_string());
+        let (count, asked) = (request.count, in_full(request));
         let capacity = capacities.iter().sum();
         if u64::from(count) > capacity {
             return Self::TooMany { count, asked, capacity };
@@ -98,7 +109,26 @@ impl Shortage {
         Self::NotNow { count, asked, available: placed }
     }
 
-    fn never(want: &Want, eligible: &[&GpuView]) -> Self {
+    /// Where no GPU comes into question, whatever it offers.
+    fn nothing_eligible(request: &Request, gpus: &[GpuView]) -> Self {
+        let elsewhere = Request { numa: None, ..request.clone() };
+        let cuttable: Vec<_> = gpus.iter().filter(|gpu| eligible(&elsewhere, gpu)).collect();
+        match request.numa {
+            Some(numa) if !cuttable.is_empty() => {
+                let nodes: BTreeSet<_> = cuttable.iter().filter_map(|gpu| gpu.gpu.numa_node).collect();
+                let nodes: Vec<_> = nodes.iter().map(u32::to_string).collect();
+                let there = match nodes.is_empty() {
+                    true => "this host names no node of them".to_owned(),
+                    false => format!("they are on {}", nodes.join(", ")),
+                };
+                Self::NotOnNode { node: numa.node, there }
+            }
+            _ => Self::NothingToCut,
+        }
+    }
+
+    fn never(request: &Request, eligible: &[&GpuView]) -> Self {
+        let want = &request.want;
         match want {
             Want::Profile(profile) => {
                 let mut names: Vec<_> = eligible
@@ -120,7 +150,7 @@ impl Shortage {
                         None => format!("{} offers no profile now", gpu.address()),
                     })
                     .collect();
-                Self::TooLarge { asked: want.to_string(), fits: fits.join(", ") }
+                Self::TooLarge { asked: in_full(request), fits: fits.join(", ") }
             }
         }
     }

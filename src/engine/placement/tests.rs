@@ -1,4 +1,5 @@
 use super::*;
+use proptest::{prelude::*, sample::Index};
 use vgpud_config::PciId;
 use vgpud_mdev::{DriverName, MdevType, SriovCapability};
 
@@ -44,33 +45,48 @@ fn sriov(bus: u8, slices: u16) -> GpuView {
 
 fn size_of(mib: u64, count: u32) -> Request {
     let memory = Some(Memory::from_bytes(mib << 20));
-    Request { want: Want::Size { memory, compute: None }, gpu: None, count }
+    Request { want: Want::Size { memory, compute: None }, gpu: None, numa: None, count }
+}
+
+fn pack(request: &Request, gpus: &[GpuView]) -> Result<Placement, Refusal> {
+    place(request, gpus, PlacementStrategy::Pack)
+}
+
+/// On a NUMA node.
+fn on_node(node: u32, mut view: GpuView) -> GpuView {
+    view.gpu.numa_node = Some(node);
+    view
+}
+
+fn reasons(considered: &[Consideration]) -> Vec<&str> {
+    considered.iter().map(|consideration| consideration.reason.as_str()).collect()
 }
 
 fn shortage(request: &Request, gpus: &[GpuView]) -> String {
-    place(request, gpus).unwrap_err().to_string()
+    pack(request, gpus).unwrap_err().to_string()
 }
 
 #[test]
 fn the_smallest_profile_that_satisfies_wins() {
-    let placed = place(&size_of(10, 1), &[sriov(1, 0)]).unwrap();
+    let placed = pack(&size_of(10, 1), &[sriov(1, 0)]).unwrap();
     assert_eq!(placed.choices[0].profile.name.to_string(), "vf-8");
-    let placed = place(&size_of(17, 1), &[sriov(1, 0), mdev(2, 8, 4, 0)]).unwrap();
+    let placed = pack(&size_of(17, 1), &[sriov(1, 0), mdev(2, 8, 4, 0)]).unwrap();
     assert_eq!(placed.choices[0].profile.name.to_string(), "medium");
 }
 
 #[test]
 fn a_gpu_that_is_cut_already_comes_before_an_empty_one() {
-    let placed = place(&size_of(10, 2), &[sriov(1, 0), sriov(2, 3)]).unwrap();
+    let placed = pack(&size_of(10, 2), &[sriov(1, 0), sriov(2, 3)]).unwrap();
     assert!(placed.choices.iter().all(|choice| choice.gpu == address(2)));
     let verdicts: Vec<_> = placed.considered.iter().map(|c| (c.verdict, c.reason.as_str())).collect();
-    assert_eq!(verdicts[0], (Verdict::NotChosen, "another GPU fits better"));
-    assert_eq!(verdicts[1], (Verdict::Chosen, "2 of vf-8, the smallest that satisfies"));
+    assert_eq!(verdicts[0], (Verdict::NotChosen, "0000:02:00.0 will do, so it stays whole"));
+    let why = "2 of vf-8, the smallest that satisfies; keeps 0000:01:00.0 whole";
+    assert_eq!(verdicts[1], (Verdict::Chosen, why));
 }
 
 #[test]
 fn among_equals_the_first_address_and_one_gpu_until_it_is_full() {
-    let placed = place(&size_of(10, 9), &[sriov(2, 0), sriov(1, 0)]).unwrap();
+    let placed = pack(&size_of(10, 9), &[sriov(2, 0), sriov(1, 0)]).unwrap();
     let on = |bus| placed.choices.iter().filter(|choice| choice.gpu == address(bus)).count();
     assert_eq!((on(1), on(2)), (8, 1));
 }
@@ -85,7 +101,7 @@ fn too_large_is_never_and_names_the_largest() {
 fn a_profile_without_a_share_of_compute_is_named_as_such() {
     let compute = Some("25%".parse().unwrap());
     let want = Want::Size { memory: Some(Memory::from_bytes(16 << 20)), compute };
-    let text = shortage(&Request { want, gpu: None, count: 1 }, &[mdev(0xf0, 8, 4, 0)]);
+    let text = shortage(&Request { want, gpu: None, numa: None, count: 1 }, &[mdev(0xf0, 8, 4, 0)]);
     assert_eq!(
         text,
         "Asked 16MiB and 25% of compute; the largest on 0000:f0:00.0 is 32MiB with no share of compute (medium)"
@@ -94,7 +110,7 @@ fn a_profile_without_a_share_of_compute_is_named_as_such() {
 
 #[test]
 fn never_and_not_now_are_told_apart() {
-    let refused = |count, gpus: &[GpuView]| place(&size_of(10, count), gpus).unwrap_err().shortage;
+    let refused = |count, gpus: &[GpuView]| pack(&size_of(10, count), gpus).unwrap_err().shortage;
     assert!(matches!(refused(9, &[sriov(1, 0)]), Shortage::TooMany { capacity: 8, .. }));
     assert!(matches!(refused(3, &[sriov(1, 6)]), Shortage::NotNow { available: 2, .. }));
 }
@@ -102,7 +118,7 @@ fn never_and_not_now_are_told_apart() {
 #[test]
 fn a_request_says_which_name_is_unknown() {
     let want = Want::Profile("vf-3".parse().unwrap());
-    let text = shortage(&Request { want, gpu: None, count: 1 }, &[sriov(1, 0)]);
+    let text = shortage(&Request { want, gpu: None, numa: None, count: 1 }, &[sriov(1, 0)]);
     assert_eq!(text, "No GPU offers the profile vf-3; there are vf-1, vf-2, vf-4, vf-8");
     let nowhere = Request { gpu: Some(address(9)), ..size_of(1, 1) };
     assert!(shortage(&nowhere, &[sriov(1, 0)]).contains("There is no GPU 0000:09:00.0"));
@@ -117,7 +133,7 @@ fn an_unusable_gpu_says_why() {
         shortage(&asked, std::slice::from_ref(&broken)),
         "GPU 0000:01:00.0 cannot be cut: its driver is missing"
     );
-    let placed = place(&size_of(1, 1), &[broken, sriov(2, 0)]).unwrap();
+    let placed = pack(&size_of(1, 1), &[broken, sriov(2, 0)]).unwrap();
     assert_eq!(placed.considered[0].reason, why);
 }
 
@@ -125,7 +141,7 @@ fn an_unusable_gpu_says_why() {
 fn a_gpu_that_is_cut_otherwise_is_not_now_and_says_so() {
     let cut = sriov(1, 2);
     let want = Want::Profile("vf-4".parse().unwrap());
-    let refusal = place(&Request { want, gpu: None, count: 1 }, &[cut]).unwrap_err();
+    let refusal = pack(&Request { want, gpu: None, numa: None, count: 1 }, &[cut]).unwrap_err();
     assert!(matches!(refusal.shortage, Shortage::NotNow { available: 0, .. }), "{refusal:?}");
     let reason = &refusal.considered[0].reason;
     assert_eq!(reason, "it is cut into vf-8 now, and can be cut otherwise when it is empty");
@@ -133,7 +149,7 @@ fn a_gpu_that_is_cut_otherwise_is_not_now_and_says_so() {
 
 #[test]
 fn a_full_mdev_parent_has_no_room_now() {
-    let refusal = place(&size_of(16, 1), &[mdev(1, 0, 0, 4)]).unwrap_err();
+    let refusal = pack(&size_of(16, 1), &[mdev(1, 0, 0, 4)]).unwrap_err();
     assert!(matches!(refusal.shortage, Shortage::NotNow { available: 0, .. }), "{refusal:?}");
 }
 
@@ -142,9 +158,224 @@ fn a_full_mdev_parent_has_no_room_now() {
 fn foreign_vfs_are_counted_once_for_all_slices_of_a_request() {
     let mut gpu = sriov(1, 2).gpu;
     let view = |gpu: &Gpu| GpuView::new(gpu.clone(), Ok(MechanismKind::Sriov), vec![], Emptying::Never);
-    let ask = |count| place(&size_of(10, count), &[view(&gpu)]);
+    let ask = |count| pack(&size_of(10, count), &[view(&gpu)]);
     assert_eq!(ask(6).unwrap().choices.len(), 6);
     assert!(matches!(ask(7).unwrap_err().shortage, Shortage::NotNow { available: 6, .. }));
     gpu.sriov.as_mut().unwrap().bound = 8;
-    assert!(place(&size_of(10, 1), &[view(&gpu)]).is_err());
+    assert!(pack(&size_of(10, 1), &[view(&gpu)]).is_err());
+}
+
+#[test]
+fn a_slice_goes_where_the_smallest_that_satisfies_is_smaller() {
+    let placed = pack(&size_of(10, 1), &[mdev(1, 0, 4, 0), sriov(2, 0)]).unwrap();
+    assert_eq!(
+        reasons(&placed.considered),
+        [
+            "the smallest that satisfies is medium (32MiB); 0000:02:00.0 has vf-8 (16MiB, 12.5%)",
+            "1 of vf-8, the smallest that satisfies; that of 0000:01:00.0 is larger",
+        ]
+    );
+}
+
+/// A GPU of vGPUs that all have the size of the first, of which no more are than VFs: small ones leave
+/// memory that nothing fits.
+#[test]
+fn memory_that_no_profile_fits_is_not_left_where_another_gpu_leaves_less() {
+    let placed = pack(&size_of(1 << 10, 1), &[equal_size(1, 16), equal_size(2, 48)]).unwrap();
+    assert_eq!(placed.choices[0].gpu, address(2));
+    assert_eq!(
+        reasons(&placed.considered),
+        [
+            "would leave 32GiB that no profile fits",
+            "1 of L40S-1Q, the smallest that satisfies; 0000:01:00.0 would leave 32GiB that no profile fits",
+        ]
+    );
+}
+
+/// An L40S of 48GiB with that many VFs.
+fn equal_size(bus: u8, vfs: u16) -> GpuView {
+    let id = PciId { vendor: 0x10de, device: 0x26b9 };
+    let sriov = SriovCapability { total: vfs, enabled: 0, bound: 0, vf_aperture: None };
+    let sriov_manage = "/usr/lib/nvidia/sriov-manage".into();
+    let gpu = Gpu {
+        driver: Some(DriverName("nvidia".to_owned())),
+        sriov: Some(sriov),
+        nvidia: Some(vgpud_mdev::nvidia::NvidiaVgpu::Off { sriov_manage, lacks: vec![] }),
+        ..Gpu::new(address(bus), id, 0x03_0200)
+    };
+    GpuView::new(gpu, Ok(MechanismKind::NvidiaVfio), vec![], Emptying::BySlices)
+}
+
+#[test]
+fn of_two_that_are_cut_alike_the_fuller_one_is_filled_up() {
+    let placed = pack(&size_of(10, 1), &[sriov(1, 2), sriov(2, 5)]).unwrap();
+    assert_eq!(
+        reasons(&placed.considered),
+        [
+            "0000:02:00.0 is fuller, and this one may become empty",
+            "1 of vf-8, the smallest that satisfies; fuller than 0000:01:00.0",
+        ]
+    );
+}
+
+#[test]
+fn spread_takes_the_gpu_with_the_fewest_slices() {
+    let gpus = [sriov(1, 2), sriov(2, 1), sriov(3, 1)];
+    let placed = place(&size_of(10, 3), &gpus, PlacementStrategy::Spread).unwrap();
+    let on: Vec<_> = placed.choices.iter().map(|choice| choice.gpu).collect();
+    assert_eq!(on, [address(2), address(3), address(1)]);
+    let placed = place(&size_of(10, 1), &gpus, PlacementStrategy::Spread).unwrap();
+    assert_eq!(
+        reasons(&placed.considered),
+        [
+            "has more slices than 0000:02:00.0",
+            "1 of vf-8, the smallest that satisfies; comes before 0000:03:00.0, which is as good",
+            "as good as 0000:02:00.0, which comes first by address",
+        ]
+    );
+}
+
+#[test]
+fn a_node_that_is_preferred_comes_first_and_others_will_do() {
+    let gpus = [on_node(1, sriov(1, 3)), on_node(0, sriov(2, 0)), sriov(3, 0)];
+    let near = |count| Request { numa: Some("prefer:0".parse().unwrap()), ..size_of(10, count) };
+    let placed = pack(&near(1), &gpus).unwrap();
+    assert_eq!(
+        reasons(&placed.considered),
+        [
+            "on NUMA node 1, 0 was asked for",
+            "1 of vf-8, the smallest that satisfies; on the NUMA node that was asked for",
+            "its NUMA node is not known, 0 was asked for",
+        ]
+    );
+    let placed = pack(&near(9), &gpus).unwrap();
+    assert_eq!(placed.choices.last().unwrap().gpu, address(1));
+}
+
+#[test]
+fn a_node_that_is_required_is_the_only_one() {
+    let gpus = [on_node(1, sriov(1, 3)), on_node(0, sriov(2, 7))];
+    let only = |node: u32, count| Request {
+        numa: Some(format!("require:{node}").parse().unwrap()),
+        ..size_of(10, count)
+    };
+    let placed = pack(&only(0, 1), &gpus).unwrap();
+    assert_eq!(reasons(&placed.considered)[0], "on NUMA node 1, 0 is required");
+    assert_eq!(
+        shortage(&only(0, 2), &gpus),
+        "Asked 2 of 10MiB on NUMA node 0; 1 can be created now, more when slices are destroyed"
+    );
+    assert_eq!(
+        shortage(&only(3, 1), &gpus),
+        "No GPU that can be cut is on NUMA node 3, which is required; they are on 0, 1"
+    );
+    let named = Request { gpu: Some(address(1)), ..only(0, 1) };
+    assert_eq!(
+        shortage(&named, &gpus),
+        "No GPU that can be cut is on NUMA node 0, which is required; they are on 1"
+    );
+    let unknown = shortage(&only(0, 1), &[sriov(1, 0)]);
+    assert!(unknown.ends_with("which is required; this host names no node of them"), "{unknown}");
+}
+
+fn some_gpu() -> impl Strategy<Value = (u8, u32, u16)> {
+    (0_u8..3, 0_u32..2, 0_u16..=8)
+}
+
+/// A host with GPUs of several kinds, some with slices, in order of address.
+fn host(kinds: &[(u8, u32, u16)]) -> Vec<GpuView> {
+    let gpu = |(bus, (kind, node, slices)): (u8, &(u8, u32, u16))| {
+        let view = match kind {
+            0 => sriov(bus, *slices),
+            1 => mdev(bus, u32::from(*slices), u32::from(*slices) / 2, usize::from(8 - slices)),
+            _ => equal_size(bus, 2 + slices),
+        };
+        on_node(*node, view)
+    };
+    (1..).zip(kinds).map(gpu).collect()
+}
+
+fn some_request() -> impl Strategy<Value = Request> {
+    let affinity = prop_oneof![Just(None), Just(Some("prefer:0")), Just(Some("require:1"))];
+    (prop_oneof![1_u64..40, 900_u64..20_000], 1_u32..12, affinity).prop_map(|(mib, count, numa)| Request {
+        numa: numa.map(|text| text.parse().unwrap()),
+        ..size_of(mib, count)
+    })
+}
+
+fn some_strategy() -> impl Strategy<Value = PlacementStrategy> {
+    prop_oneof![Just(PlacementStrategy::Pack), Just(PlacementStrategy::Spread)]
+}
+
+proptest! {
+    /// All or none, never more than there is, each large enough, and a verdict on every GPU.
+    #[test]
+    fn what_is_placed_fits(
+        kinds in prop::collection::vec(some_gpu(), 0..6),
+        request in some_request(),
+        strategy in some_strategy(),
+    ) {
+        let gpus = host(&kinds);
+        let outcome = place(&request, &gpus, strategy);
+        let considered = match &outcome {
+            Ok(placement) => &placement.considered,
+            Err(refusal) => &refusal.considered,
+        };
+        let addresses: Vec<_> = considered.iter().map(|consideration| consideration.gpu).collect();
+        prop_assert_eq!(addresses, gpus.iter().map(GpuView::address).collect::<Vec<_>>());
+        let Ok(placement) = outcome else {
+            prop_assert!(considered.iter().all(|one| one.verdict == Verdict::NotChosen));
+            return Ok(());
+        };
+        prop_assert_eq!(placement.choices.len(), usize::try_from(request.count).unwrap());
+        let mut left = gpus.clone();
+        for choice in &placement.choices {
+            let gpu = left.iter_mut().find(|gpu| gpu.address() == choice.gpu).unwrap();
+            prop_assert!(eligible(&request, gpu));
+            let offered = gpu.profiles.iter().find(|profile| profile.name == choice.profile.name).unwrap();
+            prop_assert!(offered.available > 0 && request.want.accepts(offered));
+            gpu.take(&choice.profile.name);
+        }
+        for one in considered {
+            let chosen = placement.choices.iter().any(|choice| choice.gpu == one.gpu);
+            prop_assert_eq!(chosen, one.verdict == Verdict::Chosen);
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_gpus_changes_nothing(
+        kinds in prop::collection::vec(some_gpu(), 1..6),
+        request in some_request(),
+        strategy in some_strategy(),
+        at in any::<Index>(),
+    ) {
+        let gpus = host(&kinds);
+        let mut turned = gpus.clone();
+        turned.rotate_left(at.index(gpus.len()));
+        turned.reverse();
+        match (place(&request, &gpus, strategy), place(&request, &turned, strategy)) {
+            (Ok(one), Ok(other)) => {
+                prop_assert_eq!(one.choices, other.choices);
+                let mut considered = other.considered;
+                considered.sort_by_key(|one| one.gpu);
+                prop_assert_eq!(one.considered, considered);
+            }
+            (one, other) => prop_assert_eq!(one.is_err(), other.is_err()),
+        }
+    }
+
+    /// A request that fits is never refused, whoever chooses: one slice fits where any GPU has room.
+    #[test]
+    fn one_slice_is_refused_only_where_no_gpu_has_room(
+        kinds in prop::collection::vec(some_gpu(), 0..6),
+        request in some_request(),
+        strategy in some_strategy(),
+    ) {
+        let (gpus, request) = (host(&kinds), Request { count: 1, ..request });
+        let has_room = |gpu: &GpuView| {
+            let mut fitting = gpu.profiles.iter().filter(|profile| request.want.accepts(profile));
+            eligible(&request, gpu) && fitting.any(|profile| profile.available > 0)
+        };
+        prop_assert_eq!(place(&request, &gpus, strategy).is_ok(), gpus.iter().any(has_room));
+    }
 }

@@ -1,0 +1,196 @@
+//! Why a GPU was chosen or not, in words.
+
+use super::{Best, Choice, Cost, GpuView, Rank, Request, Round, Search, eligible, refusal, size};
+use std::fmt;
+use vgpud_config::{Memory, PciAddress};
+use vgpud_mdev::{Profile, mechanism};
+
+/// The verdict on one GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consideration {
+    pub gpu: PciAddress,
+    pub verdict: Verdict,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Chosen,
+    NotChosen,
+}
+
+/// The first difference between two ranks: what decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decided {
+    ByNode,
+    BySize,
+    ByNeighbours,
+    ByStranded,
+    ByLoss,
+    ByRoom,
+    ByAddress,
+}
+
+impl Decided {
+    fn between(one: &Rank<Cost>, other: &Rank<Cost>) -> Self {
+        if one.elsewhere != other.elsewhere {
+            Self::ByNode
+        } else if one.cost.size != other.cost.size {
+            Self::BySize
+        } else if one.cost.neighbours != other.cost.neighbours {
+            Self::ByNeighbours
+        } else if one.cost.stranded != other.cost.stranded {
+            Self::ByStranded
+        } else if one.cost.lost != other.cost.lost {
+            Self::ByLoss
+        } else if one.cost.left != other.cost.left {
+            Self::ByRoom
+        } else {
+            Self::ByAddress
+        }
+    }
+}
+
+/// A verdict on every GPU, in their order.
+pub(super) fn consider(request: &Request, gpus: &[GpuView], search: &Search<Cost>) -> Vec<Consideration> {
+    let story = Story { request, gpus, search };
+    gpus.iter()
+        .map(|gpu| {
+            let here = || search.rounds.iter().filter(|round| round.choice.gpu == gpu.address());
+            let (verdict, reason) = match here().next() {
+                Some(first) if search.is_complete() => (Verdict::Chosen, story.why(first, here().count())),
+                _ => (Verdict::NotChosen, story.why_not(gpu)),
+            };
+            Consideration { gpu: gpu.address(), verdict, reason }
+        })
+        .collect()
+}
+
+struct Story<'a> {
+    request: &'a Request,
+    gpus: &'a [GpuView],
+    search: &'a Search<Cost>,
+}
+
+impl Story<'_> {
+    fn why(&self, first: &Round<Cost>, count: usize) -> String {
+        let chosen = format!("{count} of {}, the smallest that satisfies", first.choice.profile.name);
+        let Some((other, rank)) = &first.next else { return chosen };
+        let why = match Decided::between(&first.rank, rank) {
+            Decided::ByNode => "on the NUMA node that was asked for".to_owned(),
+            Decided::BySize => format!("that of {other} is larger"),
+            Decided::ByNeighbours => format!("has fewer slices than {other}"),
+            Decided::ByStranded => {
+                format!("{other} would leave {} that no profile fits", Memory::from_bytes(rank.cost.stranded))
+            }
+            Decided::ByLoss if self.is_whole(*other) => format!("keeps {other} whole"),
+            Decided::ByLoss => format!("keeps more of what {other} can serve"),
+            Decided::ByRoom => format!("fuller than {other}"),
+            Decided::ByAddress => format!("comes before {other}, which is as good"),
+        };
+        format!("{chosen}; {why}")
+    }
+
+    fn why_not(&self, gpu: &GpuView) -> String {
+        if let Some(why) = self.out_of_question(gpu) {
+            return why;
+        }
+        let wants = |profile: &&Profile| self.request.want.accepts(profile);
+        let accepted: Vec<&Profile> = gpu.profiles.iter().filter(wants).collect();
+        let Some(smallest) = accepted.iter().min_by_key(|profile| size(profile)) else {
+            return self.nothing_satisfies(gpu);
+        };
+        let available = accepted.iter().map(|profile| profile.available).max().unwrap_or(0);
+        if available == 0 {
+            return format!("no room is left for {}", smallest.name);
+        }
+        if !self.search.is_complete() {
+            return format!("has room for {available}, which is not enough");
+        }
+        let best = self.search.best.iter().find(|(address, _)| *address == gpu.address());
+        match (best.and_then(|(_, best)| best.as_ref()), self.search.rounds.last()) {
+            (Some(best), Some(last)) => self.preferred(&last.choice, &last.rank, gpu, best),
+            _ => "another GPU fits better".to_owned(),
+        }
+    }
+
+    /// Why it lost to the last place that was chosen: what it offers has not changed meanwhile.
+    fn preferred(&self, choice: &Choice, rank: &Rank<Cost>, gpu: &GpuView, best: &Best<Cost>) -> String {
+        let other = choice.gpu;
+        match Decided::between(rank, &best.rank) {
+            Decided::ByNode => self.on_node(gpu, "was asked for"),
+            Decided::BySize => {
+                let smallest = Sized(&gpu.profiles[best.which]);
+                format!("the smallest that satisfies is {smallest}; {other} has {}", Sized(&choice.profile))
+            }
+            Decided::ByNeighbours => format!("has more slices than {other}"),
+            Decided::ByStranded => {
+                let stranded = Memory::from_bytes(best.rank.cost.stranded);
+                format!("would leave {stranded} that no profile fits")
+            }
+            Decided::ByLoss if self.is_whole(gpu.address()) => format!("{other} will do, so it stays whole"),
+            Decided::ByLoss => format!("would lose more of what it can serve than {other}"),
+            Decided::ByRoom => format!("{other} is fuller, and this one may become empty"),
+            Decided::ByAddress => format!("as good as {other}, which comes first by address"),
+        }
+    }
+
+    /// Why it was no candidate whatever it offers.
+    fn out_of_question(&self, gpu: &GpuView) -> Option<String> {
+        if let Err(why) = &gpu.mechanism {
+            return Some(why.clone());
+        }
+        if let Some(asked) = self.request.gpu.filter(|asked| *asked != gpu.address()) {
+            return Some(format!("{asked} was asked for"));
+        }
+        (!eligible(self.request, gpu)).then(|| self.on_node(gpu, "is required"))
+    }
+
+    fn nothing_satisfies(&self, gpu: &GpuView) -> String {
+        let want = &self.request.want;
+        let present: Vec<_> = gpu.profiles.iter().map(|profile| profile.name.to_string()).collect();
+        match refusal::largest(gpu, want) {
+            Some(_) if gpu.when_empty.iter().any(|profile| want.accepts(profile)) => {
+                format!(
+                    "it is cut into {} now, and can be cut otherwise when it is empty",
+                    present.join(", ")
+                )
+            }
+            Some(largest) => format!("no profile satisfies {want}; the largest is {largest}"),
+            None => "it offers no profile now".to_owned(),
+        }
+    }
+
+    fn on_node(&self, gpu: &GpuView, how: &str) -> String {
+        let asked = self.request.numa.map(|numa| format!(", {} {how}", numa.node)).unwrap_or_default();
+        match gpu.gpu.numa_node {
+            Some(node) => format!("on NUMA node {node}{asked}"),
+            None => format!("its NUMA node is not known{asked}"),
+        }
+    }
+
+    /// Whether nothing is cut from it, and nothing will be.
+    fn is_whole(&self, address: PciAddress) -> bool {
+        let untouched = !self.search.rounds.iter().any(|round| round.choice.gpu == address);
+        let whole = |gpu: &GpuView| {
+            let divided = gpu.mechanism.as_ref().is_ok_and(|kind| mechanism(*kind).is_divided(&gpu.gpu));
+            gpu.taken.is_empty() && !divided
+        };
+        untouched && self.gpus.iter().any(|gpu| gpu.address() == address && whole(gpu))
+    }
+}
+
+/// A profile with its size: `vf-8 (16MiB)`.
+struct Sized<'a>(&'a Profile);
+
+impl fmt::Display for Sized<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.name)?;
+        match (self.0.memory, self.0.compute) {
+            (Some(memory), Some(compute)) => write!(f, " ({memory}, {compute})"),
+            (Some(memory), None) => write!(f, " ({memory})"),
+            (None, Some(compute)) => write!(f, " ({compute})"),
+            (None, None) => write!(f, " (of a size that the device does not say)"),
+        }
+    }
+}
