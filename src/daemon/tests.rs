@@ -11,4 +11,5 @@ mod nvidia;
 mod quarantine;
 mod race;
 mod removal;
+mod requests;
 mod reuse;

@@ -4,12 +4,14 @@
 //! so that as few as possible are broken up; then the order of addresses. All slices of a request
 //! fit, or none is placed. Every GPU gets a [`Consideration`], chosen or not.
 
-use std::fmt;
 use vgpud_config::{ComputeShare, Memory, PciAddress, ProfileName};
 use vgpud_mdev::{Gpu, MechanismKind, Profile, Taken};
 
 mod refusal;
+mod want;
+use refusal::Lack;
 pub use refusal::{Refusal, Shortage};
+pub use want::{ComputeWant, Want};
 
 /// What a user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +20,6 @@ pub struct Request {
     /// Only this GPU, or any.
     pub gpu: Option<PciAddress>,
     pub count: u32,
-}
-
-/// A profile by name, or a size; each bound means "at least".
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Want {
-    Profile(ProfileName),
-    Size { memory: Option<Memory>, compute: Option<ComputeShare> },
 }
 
 /// One GPU as placement sees it.
@@ -114,33 +109,6 @@ pub struct Placement {
     pub considered: Vec<Consideration>,
 }
 
-impl fmt::Display for Want {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Profile(name) => write!(f, "{name}"),
-            Self::Size { memory: Some(memory), compute: Some(compute) } => {
-                write!(f, "{memory} and {compute} of compute")
-            }
-            Self::Size { memory: Some(memory), .. } => write!(f, "{memory}"),
-            Self::Size { compute: Some(compute), .. } => write!(f, "{compute} of compute"),
-            Self::Size { .. } => f.write_str("any size"),
-        }
-    }
-}
-
-impl Want {
-    #[must_use]
-    pub fn accepts(&self, profile: &Profile) -> bool {
-        match self {
-            Self::Profile(name) => profile.name == *name,
-            Self::Size { memory, compute } => {
-                memory.is_none_or(|least| profile.memory.is_some_and(|has| has >= least))
-                    && compute.is_none_or(|least| profile.compute.is_some_and(|has| has >= least))
-            }
-        }
-    }
-}
-
 /// Smaller is better; a size that is not known counts as the whole GPU.
 fn size(profile: &Profile) -> (u64, u16, &ProfileName) {
     let memory = profile.memory.map_or(u64::MAX, Memory::bytes);
@@ -216,16 +184,13 @@ fn why_not(request: &Request, gpu: &GpuView, choices: &[Choice]) -> String {
     let accepted: Vec<_> = gpu.profiles.iter().filter(|profile| request.want.accepts(profile)).collect();
     let Some(smallest) = accepted.iter().min_by_key(|profile| size(profile)) else {
         let present: Vec<_> = gpu.profiles.iter().map(|profile| profile.name.to_string()).collect();
-        return match refusal::largest(gpu, &request.want) {
-            Some(_) if gpu.when_empty.iter().any(|profile| request.want.accepts(profile)) => {
-                format!(
-                    "it is cut into {} now, and can be cut otherwise when it is empty",
-                    present.join(", ")
-                )
-            }
-            Some(largest) => format!("no profile satisfies {}; the largest is {largest}", request.want),
-            None => "it offers no profile now".to_owned(),
-        };
+        if gpu.when_empty.iter().any(|profile| request.want.accepts(profile)) {
+            return format!(
+                "it is cut into {} now, and can be cut otherwise when it is empty",
+                present.join(", ")
+            );
+        }
+        return Lack::of(gpu, &request.want).told(&request.want);
     };
     let available: u32 = accepted.iter().map(|profile| profile.available).max().unwrap_or(0);
     if available == 0 {
