@@ -191,6 +191,7 @@ impl From<&Refusal> for Failure {
             Shortage::NotOnNode { .. } => (Code::FailedPrecondition, "NOT_ON_NODE"),
             Shortage::NoSuchProfile { .. } => (Code::NotFound, "NO_SUCH_PROFILE"),
             Shortage::TooLarge { .. } => (Code::OutOfRange, "TOO_LARGE"),
+            Shortage::NotEnforced { .. } => (Code::FailedPrecondition, "NOT_ENFORCED"),
             Shortage::TooMany { .. } => (Code::OutOfRange, "TOO_MANY"),
             Shortage::NotNow { .. } => (Code::ResourceExhausted, "NO_CAPACITY"),
         };
@@ -211,12 +212,16 @@ impl From<&RequestError> for Failure {
             | RequestError::Consumer(_)
             | RequestError::Time
             | RequestError::Nothing
-            | RequestError::Both
+            | RequestError::Several
+            | RequestError::ClassName(_)
+            | RequestError::NoCompute
+            | RequestError::ComputeKind(_)
             | RequestError::Memory
             | RequestError::Compute(_)
             | RequestError::Count(_)
             | RequestError::Reason(_)
             | RequestError::Missing(_) => (Code::InvalidArgument, "BAD_REQUEST"),
+            RequestError::NoSuchClass { .. } => (Code::NotFound, "NO_SUCH_CLASS"),
         };
         Self::of(error, meaning)
     }

@@ -9,7 +9,7 @@ use crate::{
 };
 use prost::Message;
 use std::{error::Error, path::Path, time::Duration};
-use vgpud_config::{ConsumerName, Owner, PciAddress, Settings};
+use vgpud_config::{ClassSettings, ClassWant, ConsumerName, Owner, PciAddress, Settings};
 
 pub use crate::ledger::fuzzing::{Cell, Reading, Row, ledger};
 
@@ -51,13 +51,14 @@ pub enum Asked {
 #[must_use]
 pub fn requests(message: &[u8]) -> Vec<Result<Asked, RequestError>> {
     let mut read = Vec::new();
+    let classes = classes();
     if let Ok(message) = api::CreateSlicesRequest::decode(message) {
-        read.push(placement::Request::try_from(&message).map(Asked::Create));
+        read.push(request::create(&message, &classes).map(Asked::Create));
         read.extend(message.owner.map(|owner| owner_of(&owner)));
         read.push(terms(message.user.as_ref(), message.time_ms));
     }
     if let Ok(message) = api::ListProfilesRequest::decode(message) {
-        let filter = request::ProfileFilter::try_from(message);
+        let filter = request::profiles(&message, &classes);
         read.push(filter.map(|filter| Asked::Profiles(filter.want)));
     }
     if let Ok(message) = api::ListHistoryRequest::decode(message) {
@@ -85,6 +86,13 @@ pub fn requests(message: &[u8]) -> Vec<Result<Asked, RequestError>> {
         read.extend(request::level(&message.level).err().map(Err));
     }
     read
+}
+
+/// One class, by the shortest name.
+fn classes() -> request::Classes {
+    let compute = "25%+".parse().ok();
+    let class = ClassSettings { want: ClassWant::Size { memory: None, compute }, enforced: true };
+    "a".parse().into_iter().map(|name| (name, class.clone())).collect()
 }
 
 fn owner_of(text: &str) -> Result<Asked, RequestError> {

@@ -18,3 +18,4 @@ pub mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ledger;
+mod nearest;

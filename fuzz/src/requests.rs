@@ -62,7 +62,7 @@ fn want(want: &Want) {
                 assert_eq!(memory.to_string().parse(), Ok(*memory));
             }
             if let Some(compute) = compute {
-                assert_eq!(compute.to_string().parse(), Ok(*compute));
+                assert_eq!(compute.request.to_string().parse(), Ok(compute.request));
             }
         }
     }

@@ -24,7 +24,7 @@ pub(crate) use partitioning::read as partitioning;
 pub use partitioning::{AmdPartitioning, MemoryMode, SpatialMode};
 
 use crate::{
-    Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
+    Division, Error, Gpu, Holds, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
     ProfileName, Taken, physical_function::PhysicalFunction, shares,
 };
 
@@ -72,9 +72,22 @@ impl Mechanism for AmdGim {
 
     fn profiles(&self, gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
         if self.applies(gpu) {
-            shares::profiles(gpu, taken, |sriov, _| sriov.vf_aperture)
+            shares::profiles(self, gpu, taken, |sriov, _| sriov.vf_aperture)
         } else {
             Vec::new()
+        }
+    }
+
+    /// Spatial partitions are dies of their own: where each VF has one or more, all alike, nobody else
+    /// computes there (libgv/core/hw/AI/mi300/mi300_nbio.c has which go together). VFs that share a
+    /// partition, as on GPUs without any, take turns on it, and the policy of those turns (`sch_policy`) is
+    /// not told.
+    fn holds(&self, gpu: &Gpu, _: &ProfileName) -> Holds {
+        let vfs = gpu.sriov.as_ref().map_or(0, |sriov| sriov.enabled);
+        let spatial = gpu.partitioning.as_ref().and_then(|partitioning| partitioning.spatial);
+        match spatial.map(SpatialMode::partitions) {
+            Some(partitions) if vfs > 0 && partitions.is_multiple_of(vfs) => Holds::ENFORCED,
+            Some(_) | None => Holds::BEST_EFFORT,
         }
     }
 

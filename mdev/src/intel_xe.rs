@@ -27,8 +27,8 @@ pub(crate) use provisioning::read as provisioning;
 pub use provisioning::{XeInterface, XeProvisioning};
 
 use crate::{
-    Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
-    ProfileName, Taken, VfIndex, attribute, physical_function::PhysicalFunction, shares,
+    Division, Error, Gpu, Hold, Holds, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress,
+    Profile, ProfileName, Taken, VfIndex, attribute, physical_function::PhysicalFunction, shares,
 };
 use admin::{Admin, Function};
 
@@ -110,16 +110,22 @@ impl Mechanism for IntelXe {
 
     fn profiles(&self, gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
         match &gpu.xe {
-            Some(xe) if self.applies(gpu) => {
-                shares::profiles(
-                    gpu,
-                    taken,
-                    |sriov, count| {
-                        if sriov.enabled > 0 { xe.quota } else { xe.fair_share(count) }
-                    },
-                )
-            }
+            Some(xe) if self.applies(gpu) => shares::profiles(self, gpu, taken, |sriov, count| {
+                if sriov.enabled > 0 { xe.quota } else { xe.fair_share(count) }
+            }),
             _ => Vec::new(),
+        }
+    }
+
+    /// VFs take turns. Where those who are idle keep theirs, nobody gets more than its own turn: a cap, as
+    /// long as all have turns of the same length. It may be overrun by the preemption timeout at most, after
+    /// which the VF's work is reset. Otherwise the turns of the idle go to the busy. The floor is nowhere
+    /// better than best effort, for the PF takes turns too and a neighbour may overrun its own.
+    fn holds(&self, gpu: &Gpu, _: &ProfileName) -> Holds {
+        match &gpu.xe {
+            Some(xe) if xe.caps(gpu.has_vfs()) => Holds { cap: Hold::Enforced, ..Holds::BEST_EFFORT },
+            Some(_) => Holds::BEST_EFFORT,
+            None => Holds::NOT_AVAILABLE,
         }
     }
 

@@ -115,6 +115,7 @@ impl Mechanism for MdevBus {
             name: mdev.id.clone(),
             memory: mdev.memory,
             compute: None,
+            holds: self.holds(gpu, &mdev.id),
             capacity: mdev.available.saturating_add(mdev.existing),
             available: mdev.available.saturating_sub(u32::try_from(coming(mdev)).unwrap_or(u32::MAX)),
         };

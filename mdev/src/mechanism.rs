@@ -1,6 +1,6 @@
 //! The trait that every way of cutting a GPU implements.
 
-use crate::{ComputeShare, Error, Gpu, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
+use crate::{ComputeShare, Error, Gpu, Holds, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
 use crate::{
     MechanismKind, amd_gim::AmdGim, intel_xe::IntelXe, mdev_bus::MdevBus, nvidia::vfio::NvidiaVfio,
     passthrough::Passthrough, sriov::Sriov,
@@ -16,6 +16,8 @@ pub struct Profile {
     pub memory: Option<Memory>,
     /// Nominal share of the GPU's compute, where the mechanism has such a thing.
     pub compute: Option<ComputeShare>,
+    /// How that share holds; not available where there is none.
+    pub holds: Holds,
     /// Instances of this profile that the GPU could hold when empty. Where only the kernel's count
     /// for now is known (mdev), that count together with those that exist.
     pub capacity: u32,
@@ -102,6 +104,12 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     /// What a GPU that vgpud divides would offer if it were not divided, as far as that is known. Pure.
     fn when_empty(&self, gpu: &Gpu) -> Vec<Profile> {
         self.profiles(gpu, &[])
+    }
+
+    /// How the share of compute of this profile's instances holds, from what the inventory read. What is not
+    /// known is not available, and never enforced. Pure.
+    fn holds(&self, _gpu: &Gpu, _profile: &ProfileName) -> Holds {
+        Holds::NOT_AVAILABLE
     }
 
     /// The name that the next instance of `profile` gets. `used` must hold the names that the caller

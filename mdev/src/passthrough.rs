@@ -8,8 +8,8 @@
 mod tests;
 
 use crate::{
-    Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, PciId, Profile,
-    ProfileName, Taken, attribute, binding, cards, device, instance,
+    ComputeShare, Division, Error, Gpu, Holds, Host, Instance, InstanceName, Mechanism, MechanismKind,
+    PciAddress, PciId, Profile, ProfileName, Taken, attribute, binding, cards, device, instance,
 };
 use vgpud_config::catalogue::Hazard;
 
@@ -92,8 +92,20 @@ impl Mechanism for Passthrough {
     fn profiles(&self, gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
         let free = self.applies(gpu) && taken.is_empty() && !self.is_divided(gpu);
         // How much memory it has, no file of the kernel says; a BAR may show a part of it.
-        let whole = |name| Profile { name, memory: None, compute: None, capacity: 1, available: free.into() };
+        let whole = |name| Profile {
+            holds: self.holds(gpu, &name),
+            name,
+            memory: None,
+            compute: Some(ComputeShare::WHOLE),
+            capacity: 1,
+            available: free.into(),
+        };
         profile().filter(|_| self.applies(gpu)).map(whole).into_iter().collect()
+    }
+
+    /// There are no neighbours.
+    fn holds(&self, _: &Gpu, _: &ProfileName) -> Holds {
+        Holds::ENFORCED
     }
 
     fn when_empty(&self, gpu: &Gpu) -> Vec<Profile> {

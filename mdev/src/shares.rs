@@ -1,8 +1,8 @@
 //! What the mechanisms have in common whose instances are VFs, all alike: a profile `vf-N` is one of N.
 
 use crate::{
-    ComputeShare, Error, Gpu, Host, Instance, InstanceName, MechanismKind, Memory, PciAddress, Profile,
-    ProfileName, SriovCapability, Taken, VfIndex, binding, instance,
+    ComputeShare, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, Memory, PciAddress,
+    Profile, ProfileName, SriovCapability, Taken, VfIndex, binding, instance,
     physical_function::PhysicalFunction,
     virtual_function::{VirtualFunction, count_of, profile_of},
 };
@@ -16,6 +16,7 @@ fn counts(total: u16) -> impl Iterator<Item = u16> {
 /// The present number of VFs where there are any, or else every number that is offered. `memory` says what
 /// one of so many has.
 pub(crate) fn profiles(
+    mechanism: &dyn Mechanism,
     gpu: &Gpu,
     taken: &[Taken],
     memory: impl Fn(&SriovCapability, u16) -> Option<Memory>,
@@ -34,6 +35,7 @@ pub(crate) fn profiles(
             (_, 0) => 0,
         };
         Some(Profile {
+            holds: mechanism.holds(gpu, &name),
             name,
             memory: memory(sriov, count),
             compute: Some(ComputeShare::one_of(count)),

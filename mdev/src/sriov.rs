@@ -61,7 +61,7 @@ impl Mechanism for Sriov {
 
     fn profiles(&self, gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
         if self.applies(gpu) {
-            shares::profiles(gpu, taken, |sriov, _| sriov.vf_aperture)
+            shares::profiles(self, gpu, taken, |sriov, _| sriov.vf_aperture)
         } else {
             Vec::new()
         }

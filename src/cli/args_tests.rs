@@ -36,9 +36,28 @@ fn create_needs_a_size() {
         "vgpuctl create vf-8",
         "vgpuctl create --memory 20GiB",
         "vgpuctl create --compute 25% --count 3",
+        "vgpuctl create --compute 25%+ --enforced",
+        "vgpuctl create --class inference-small --gpu 41:00.0",
+        "vgpuctl profiles --class inference-small",
         "vgpuctl create vf-8 --memory 20GiB --compute 12.5% --gpu 0000:41:00.0 --owner a/b --dry-run",
     ] {
         assert!(parse(line).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn a_class_stands_for_a_whole_request() {
+    for line in [
+        "vgpuctl create vf-8 --class small",
+        "vgpuctl create --class small --memory 20GiB",
+        "vgpuctl create --class small --compute 25%",
+        "vgpuctl create --class small --compute 25% --enforced",
+        "vgpuctl profiles --class small --memory 20GiB",
+    ] {
+        assert_eq!(refusal(line), ErrorKind::ArgumentConflict, "{line}");
+    }
+    for line in ["vgpuctl create --memory 1GiB --enforced", "vgpuctl profiles --enforced"] {
+        assert_eq!(refusal(line), ErrorKind::MissingRequiredArgument, "{line}");
     }
 }
 
@@ -47,6 +66,8 @@ fn wrong_values_are_refused_with_what_would_be_right() {
     for (line, words) in [
         ("vgpuctl create --memory 20GB", "20GiB"),
         ("vgpuctl create --compute 250%", "100%"),
+        ("vgpuctl create --compute 25%-", "25%+"),
+        ("vgpuctl create --class Big", "a-z"),
         ("vgpuctl create vf-8 --count 0", "1.."),
         ("vgpuctl gpus 41:00", "0000:41:00.0"),
         ("vgpuctl lease s1 --owner a,b", "A-Z"),

@@ -6,28 +6,31 @@ use super::{
     error::Error,
     exit::Exit,
     lease_time::LeaseTime,
-    nearest::{did_you_mean, nearest},
     progress::Progress,
     session::Session,
     size::{self, Amounts},
 };
-use crate::api::{self, create_progress::Step};
+use crate::{
+    api::{self, create_progress::Step},
+    nearest::{did_you_mean, nearest},
+};
 use clap::{ArgGroup, Args};
 use std::collections::{BTreeMap, BTreeSet};
 use vgpud_config::{
-    AffinityStrength, ComputeShare, ConsumerName, Memory, NumaAffinity, Owner, PciAddress, ProfileName,
+    AffinityStrength, ComputeRequest, ConsumerName, Memory, NumaAffinity, Owner, PciAddress, ProfileName,
 };
 
-/// Create slices: by profile, or the smallest that has the memory and compute asked for
+/// Create slices: by profile or class, or the smallest that has the memory and compute asked for
 ///
 /// All or none are created. With several GPUs, vgpud chooses; --dry-run says what and why.
 #[derive(Debug, Args)]
 #[command(
-    group = ArgGroup::new("size").args(["profile", "memory", "compute"]).required(true).multiple(true),
-    after_help = "Example:\n  vgpuctl create --memory 20GiB --compute 25% --count 2\n  vgpuctl create vf-8 --gpu 0000:41:00.0 --dry-run"
+    group = ArgGroup::new("size").args(["profile", "memory", "compute", "class"]).required(true).multiple(true),
+    after_help = "Example:\n  vgpuctl create --memory 20GiB --compute 25%+ --count 2\n  vgpuctl create --class inference-small\n  vgpuctl create vf-8 --gpu 0000:41:00.0 --dry-run"
 )]
 pub struct CreateArgs {
     /// A profile's name, from `vgpuctl profiles`
+    #[arg(conflicts_with = "class")]
     profile: Option<ProfileName>,
     /// On this GPU, by PCI address
     #[arg(long)]
@@ -188,7 +191,7 @@ fn profile_hint<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Op
     if typed.parse::<Memory>().is_ok() {
         return Some(format!("did you mean --memory {typed}?"));
     }
-    typed.parse::<ComputeShare>().is_ok().then(|| format!("did you mean --compute {typed}?"))
+    typed.parse::<ComputeRequest>().is_ok().then(|| format!("did you mean --compute {typed}?"))
 }
 
 #[cfg(test)]
@@ -220,6 +223,7 @@ mod tests {
     fn an_amount_in_the_place_of_a_profile_is_recognised() {
         assert_eq!(profile_hint("20GiB", ["vf-8"]).as_deref(), Some("did you mean --memory 20GiB?"));
         assert_eq!(profile_hint("25%", ["vf-8"]).as_deref(), Some("did you mean --compute 25%?"));
+        assert_eq!(profile_hint("25%+", ["vf-8"]).as_deref(), Some("did you mean --compute 25%+?"));
         assert_eq!(profile_hint("vf8", ["vf-8"]).as_deref(), Some("did you mean vf-8?"));
         assert_eq!(profile_hint("gigantic", ["vf-8"]), None);
     }

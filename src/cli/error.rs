@@ -36,9 +36,9 @@ pub enum Error {
     #[error("There is no {what} {}; {list}", Quoted(name))]
     NoSuch { what: &'static str, name: String, list: &'static str, hint: Option<String> },
     #[error(
-        "Profile {profile} on {gpu} has {memory} of memory and {compute} of compute, and more was asked for; leave the profile or the amounts away, or name another GPU"
+        "Profile {profile} on {gpu} has {has}, which is not what was asked for; leave the profile or the amounts away, or name another GPU"
     )]
-    Disagree { profile: String, gpu: String, memory: String, compute: String },
+    Disagree { profile: String, gpu: String, has: String },
     #[error(transparent)]
     Settings(#[from] vgpud_config::SettingsError),
     #[error("There is no settings file {}", path.display())]
@@ -228,7 +228,7 @@ impl Error {
             Self::Incomplete { .. } => "INCOMPLETE_ANSWER",
             Self::EventsEnded { .. } => "EVENTS_ENDED",
             Self::NoSuch { .. } => "NOT_FOUND",
-            Self::Disagree { .. } => "PROFILE_TOO_SMALL",
+            Self::Disagree { .. } => "PROFILE_DISAGREES",
             Self::Settings(_) | Self::NoSettings { .. } => "SETTINGS",
             Self::Output(_) | Self::Json(_) => "OUTPUT",
             Self::Runtime(_) => "RUNTIME",

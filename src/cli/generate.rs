@@ -57,7 +57,7 @@ fn page(name: Option<&str>) -> Result<clap::Command, Error> {
         what: "command",
         name: name.to_owned(),
         list: "`vgpuctl --help` lists them",
-        hint: super::nearest::did_you_mean(name, root.get_subcommands().map(clap::Command::get_name)),
+        hint: crate::nearest::did_you_mean(name, root.get_subcommands().map(clap::Command::get_name)),
     })?;
     // The page of a command carries the whole name, as `man vgpuctl-create` asks for it.
     Ok(command.display_name(format!("vgpuctl-{name}")))

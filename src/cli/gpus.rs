@@ -4,10 +4,9 @@ use super::{
     document::{Gpu, Gpus},
     error::Error,
     exit::Exit,
-    nearest::did_you_mean,
     session::Session,
 };
-use crate::api;
+use crate::{api, nearest::did_you_mean};
 use clap::Args;
 use vgpud_config::PciAddress;
 

@@ -1,4 +1,4 @@
-//! `vgpuctl profiles [GPU] [--memory] [--compute]`.
+//! `vgpuctl profiles [GPU] [--memory] [--compute] [--enforced] [--class]`.
 
 use super::{
     create::name_hint, document::Profiles, error::Error, exit::Exit, session::Session, size::Amounts,
@@ -7,9 +7,11 @@ use crate::api;
 use clap::Args;
 use vgpud_config::PciAddress;
 
-/// List the sizes that can be created, and how many of each
+/// List the sizes that can be created, how their shares of compute hold, and how many of each
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  vgpuctl profiles 0000:41:00.0 --memory 20GiB --compute 25%")]
+#[command(
+    after_help = "Example:\n  vgpuctl profiles 0000:41:00.0 --memory 20GiB --compute 25%+\n  vgpuctl profiles --compute 50% --enforced"
+)]
 pub struct ProfilesArgs {
     /// Only those of this GPU, by PCI address
     #[arg(value_name = "GPU")]

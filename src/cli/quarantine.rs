@@ -5,12 +5,11 @@ use super::{
     document::{ClearedGpu, OneQuarantinedGpu, OneSlice, Quarantine},
     error::Error,
     exit::Exit,
-    nearest::did_you_mean,
     progress::Progress,
     session::Session,
     slices::with_slice_hint,
 };
-use crate::api;
+use crate::{api, nearest::did_you_mean};
 use clap::{Args, Subcommand};
 use std::{convert::Infallible, str::FromStr};
 use vgpud_config::PciAddress;

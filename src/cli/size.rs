@@ -1,42 +1,56 @@
-//! How large a slice is to be: amounts, and whether a profile that is named beside them has them.
+//! How large a slice is to be: amounts or a class, and whether a profile that is named beside amounts has them.
 
 use super::{
     client::Client,
     create::name_hint,
     error::Error,
-    table::{compute, memory},
+    table::{compute, hold, memory},
 };
 use crate::api;
 use clap::Args;
-use vgpud_config::{ComputeShare, Memory, PciAddress, ProfileName};
+use vgpud_config::{ClassName, ComputeKind, ComputeRequest, Memory, PciAddress, ProfileName};
 
-/// What a slice must have at least.
+/// What a slice must have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Amounts {
     /// At least this much device memory, such as 20GiB
     #[arg(long)]
     memory: Option<Memory>,
-    /// At least this share of the GPU's compute, such as 25%
+    /// This share of the GPU's compute: 25% for never more, even while the neighbours are idle; 25%+
+    /// for never less, and perhaps what they leave idle
     #[arg(long, value_name = "SHARE")]
-    compute: Option<ComputeShare>,
+    compute: Option<ComputeRequest>,
+    /// Only where that is enforced, and not best effort; `vgpuctl profiles` says where
+    #[arg(long, requires = "compute")]
+    enforced: bool,
+    /// What the settings say of this class, by [class.NAME]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["memory", "compute", "enforced"])]
+    class: Option<ClassName>,
 }
 
 impl Amounts {
     /// The request on the wire, for any profile that has these.
     #[must_use]
     pub fn request(&self, gpu: Option<PciAddress>) -> api::Request {
+        let kind = self.compute.map_or(api::ComputeKind::Unspecified, |compute| match compute.kind {
+            ComputeKind::Cap => api::ComputeKind::Cap,
+            ComputeKind::Guarantee => api::ComputeKind::Guarantee,
+        });
         api::Request {
             profile: None,
             memory_bytes: self.memory.map(Memory::bytes),
-            compute_hundredths: self.compute.map(|share| share.hundredths().into()),
+            compute_hundredths: self.compute.map(|compute| compute.share.hundredths().into()),
             gpu: gpu.map(|gpu| gpu.to_string()),
             numa: None,
+            class: self.class.as_ref().map(ToString::to_string),
+            compute_kind: kind.into(),
+            enforced: self.enforced,
         }
     }
 }
 
 /// The request for a profile that also has the amounts, where any are given. vgpud takes a profile
-/// or amounts; both are fine here as long as they say the same.
+/// or amounts; both are fine here as long as vgpud offers this profile for these amounts.
 ///
 /// # Errors
 /// [`Error::Disagree`] with what the profile has.
@@ -46,54 +60,26 @@ pub async fn agreed(
     amounts: &Amounts,
     gpu: Option<PciAddress>,
 ) -> Result<api::Request, Error> {
-    let of_gpu = |gpu: Option<PciAddress>| Amounts::default().request(gpu);
-    let by_name = api::Request { profile: Some(profile.to_string()), ..of_gpu(gpu) };
+    let any = Amounts::default().request(gpu);
+    let by_name = api::Request { profile: Some(profile.to_string()), ..any.clone() };
     if *amounts == Amounts::default() {
         return Ok(by_name);
     }
-    let known = match client.profiles(of_gpu(gpu)).await {
-        Ok(known) => known,
-        Err(error) => return Err(name_hint(client, &by_name, error).await),
+    let of_name = async |request| match client.profiles(request).await {
+        Ok(known) => Ok(known.into_iter().filter(|known| known.name == profile.as_ref()).collect::<Vec<_>>()),
+        Err(error) => Err(name_hint(client, &by_name, error).await),
     };
-    let known: Vec<api::Profile> = known.into_iter().filter(|known| known.name == profile.as_ref()).collect();
-    match known.iter().find(|known| !amounts.are_in(known)) {
+    let fitting = of_name(amounts.request(gpu)).await?;
+    let known = of_name(any).await?;
+    match known.iter().find(|known| !fitting.iter().any(|fitting| fitting.gpu == known.gpu)) {
         None => Ok(by_name),
         Some(lacking) => Err(Error::Disagree {
             profile: profile.to_string(),
             gpu: lacking.gpu.clone(),
             memory: memory(lacking.memory_bytes),
             compute: compute(lacking.compute_hundredths),
+            cap: hold(lacking.compute_cap),
+            floor: hold(lacking.compute_floor),
         }),
-    }
-}
-
-impl Amounts {
-    /// An amount that vgpud does not know of is not there.
-    fn are_in(&self, profile: &api::Profile) -> bool {
-        let wanted = self.request(None);
-        let has = |wanted: Option<u64>, had: Option<u64>| wanted.is_none() || had >= wanted;
-        has(wanted.memory_bytes, profile.memory_bytes)
-            && has(wanted.compute_hundredths.map(u64::from), profile.compute_hundredths.map(u64::from))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_amount_agrees_with_a_profile_that_has_at_least_it() {
-        let profile = api::Profile {
-            memory_bytes: Some(24 << 30),
-            compute_hundredths: None,
-            ..api::Profile::default()
-        };
-        let agrees = |memory: Option<&str>, compute: Option<&str>| {
-            let memory = memory.map(|text| text.parse().unwrap());
-            Amounts { memory, compute: compute.map(|text| text.parse().unwrap()) }.are_in(&profile)
-        };
-        assert!(agrees(None, None) && agrees(Some("24GiB"), None) && agrees(Some("1GiB"), None));
-        assert!(!agrees(Some("25GiB"), None));
-        assert!(!agrees(None, Some("1%")), "nobody knows what share the profile has");
     }
 }

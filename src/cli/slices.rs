@@ -48,5 +48,5 @@ pub async fn with_slice_hint(client: &super::client::Client, id: &str, error: Er
         return error;
     }
     let known = known(client).await;
-    error.with_hint(super::nearest::slice_hint(id, &known))
+    error.with_hint(super::slice_hint::slice_hint(id, &known))
 }

@@ -1,6 +1,7 @@
 //! Tables without borders: aligned columns, sentences wrapped to the terminal, names and numbers
 //! never, nothing cut off.
 
+use crate::api;
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use vgpud_config::{Memory, printable};
 
@@ -78,6 +79,23 @@ pub fn compute(hundredths: Option<u32>) -> String {
         Ok(percent) => format!("{percent}%"),
         Err(_) => format!("{text}%"),
     }
+}
+
+/// How far a bound of compute is kept, as programs read it; none where that is not known.
+#[must_use]
+pub fn hold_word(number: i32) -> Option<&'static str> {
+    match api::Hold::try_from(number) {
+        Ok(api::Hold::Enforced) => Some("enforced"),
+        Ok(api::Hold::BestEffort) => Some("best-effort"),
+        Ok(api::Hold::NotAvailable) => Some("not-available"),
+        Ok(api::Hold::Unspecified) | Err(_) => None,
+    }
+}
+
+/// The same for people.
+#[must_use]
+pub fn hold(number: i32) -> String {
+    hold_word(number).map_or_else(|| NONE.to_owned(), |word| word.replace('-', " "))
 }
 
 impl Grid {

@@ -18,7 +18,7 @@ use crate::{
 };
 use std::{collections::BTreeSet, time::Duration};
 use vgpud_config::{ComputeShare, Memory, PciAddress};
-use vgpud_mdev::{InstanceName, MechanismKind, Profile, mechanisms};
+use vgpud_mdev::{Hold, Holds, InstanceName, MechanismKind, Profile, mechanisms};
 use vgpud_vmm::{
     device::process::Preflight,
     preflight::{Check, Outcome},
@@ -40,6 +40,21 @@ const fn phase(phase: &Phase) -> api::Phase {
 
 fn hundredths(share: ComputeShare) -> u32 {
     u32::from(share.hundredths())
+}
+
+const fn hold(hold: Hold) -> api::Hold {
+    match hold {
+        Hold::Enforced => api::Hold::Enforced,
+        Hold::BestEffort => api::Hold::BestEffort,
+        Hold::NotAvailable => api::Hold::NotAvailable,
+    }
+}
+
+/// On the wire, as a cap and as a floor.
+fn holds(holds: Option<Holds>) -> (i32, i32) {
+    let of =
+        |bound: fn(Holds) -> Hold| holds.map_or(api::Hold::Unspecified, |known| hold(bound(known))).into();
+    (of(|holds| holds.cap), of(|holds| holds.floor))
 }
 
 /// What is left of a lease that has a limit of time; below 0 where it is over.
@@ -65,6 +80,7 @@ pub fn slice(slice: &Slice, snapshot: &Snapshot) -> api::Slice {
         uid: lease.consumer.uid,
         gid: lease.consumer.gid,
     });
+    let (compute_cap, compute_floor) = holds(snapshot.holds(slice));
     api::Slice {
         id: slice.id.to_string(),
         gpu: slice.gpu.to_string(),
@@ -92,6 +108,8 @@ pub fn slice(slice: &Slice, snapshot: &Snapshot) -> api::Slice {
         waiting_for: snapshot.waiting.get(&slice.id).map(|waiting| waiting.what.clone()),
         waiting_since_unix_ms: snapshot.waiting.get(&slice.id).map(|waiting| waiting.since.0),
         reserved_for: slice.reserved_for().map(ToString::to_string),
+        compute_cap,
+        compute_floor,
     }
 }
 
@@ -159,6 +177,7 @@ pub fn profile(
             format!("all {} are taken, or the GPU is cut otherwise just now", profile.capacity)
         })
     });
+    let (compute_cap, compute_floor) = holds(Some(profile.holds));
     api::Profile {
         gpu: seen.gpu.address.to_string(),
         mechanism: mechanism.to_string(),
@@ -168,6 +187,8 @@ pub fn profile(
         capacity: profile.capacity,
         available: profile.available,
         unavailable,
+        compute_cap,
+        compute_floor,
     }
 }
 
@@ -182,10 +203,17 @@ fn consideration(considered: &Consideration) -> api::Consideration {
 /// What a request for slices will come to.
 #[must_use]
 pub fn plan(placement: &Placement, effects: Vec<String>) -> api::Plan {
-    let slices = placement.choices.iter().map(|choice| api::PlannedSlice {
-        gpu: choice.gpu.to_string(),
-        mechanism: choice.mechanism.to_string(),
-        profile: choice.profile.name.to_string(),
+    let slices = placement.choices.iter().map(|choice| {
+        let (compute_cap, compute_floor) = holds(Some(choice.profile.holds));
+        api::PlannedSlice {
+            gpu: choice.gpu.to_string(),
+            mechanism: choice.mechanism.to_string(),
+            profile: choice.profile.name.to_string(),
+            memory_bytes: choice.profile.memory.map(Memory::bytes),
+            compute_hundredths: choice.profile.compute.map(hundredths),
+            compute_cap,
+            compute_floor,
+        }
     });
     let considered = placement.considered.iter().map(consideration).collect();
     api::Plan { slices: slices.collect(), considered, effects }

@@ -2,13 +2,17 @@
 
 use crate::{
     api,
-    engine::{Generation, SliceId, SliceIdError, UnixMillis, placement},
+    engine::{
+        Generation, SliceId, SliceIdError, UnixMillis,
+        placement::{self, ComputeWant, Want},
+    },
     ledger::{HistoryFilter, HistoryPosition},
+    nearest::did_you_mean,
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use vgpud_config::{
-    AffinityStrength, ComputeShare, ConsumerName, ConsumerNameError, Memory, NameError, NumaAffinity,
-    PciAddress, PciNameError,
+    AffinityStrength, ClassName, ClassNameError, ClassSettings, ComputeKind, ComputeRequest, ComputeShare,
+    ConsumerName, ConsumerNameError, Memory, NameError, NumaAffinity, PciAddress, PciNameError,
 };
 use vgpud_vmm::preflight::{Level, NoLevel};
 
@@ -33,10 +37,18 @@ pub enum RequestError {
     Consumer(#[from] ConsumerNameError),
     #[error("A lease of no time at all cannot be; give at least a millisecond")]
     Time,
-    #[error("The request names no size; give a profile, or memory, or compute")]
+    #[error("The request names no size; give a profile, or memory, or compute, or a class")]
     Nothing,
-    #[error("The request names a profile and a size; give one of them")]
-    Both,
+    #[error("The request names more than one of a profile, a size and a class; give one of them")]
+    Several,
+    #[error(transparent)]
+    ClassName(#[from] ClassNameError),
+    #[error("There is no class {class}; {way_out}")]
+    NoSuchClass { class: ClassName, way_out: String },
+    #[error("The request says how a share of compute is to hold, and asks for none; give one")]
+    NoCompute,
+    #[error("{0} is no kind of share of compute; give 1 for a cap or 2 for a guarantee")]
+    ComputeKind(i32),
     #[error("A slice of 0 bytes cannot be; give at least one")]
     Memory,
     #[error("A share of {0} hundredths of a percent cannot be; give 1 to 10000")]
@@ -49,18 +61,52 @@ pub enum RequestError {
     Reason(String),
 }
 
-/// The size that a request names; none where it names none.
-fn want(request: &api::Request) -> Result<Option<placement::Want>, RequestError> {
+/// The requests that have a name.
+pub type Classes = BTreeMap<ClassName, ClassSettings>;
+
+/// What a request asks for; none where it says nothing of it.
+fn want(request: &api::Request, classes: &Classes) -> Result<Option<Want>, RequestError> {
     let memory = match request.memory_bytes {
         Some(0) => return Err(RequestError::Memory),
         other => other.map(Memory::from_bytes),
     };
-    let compute = request.compute_hundredths.map(share).transpose()?;
-    match (&request.profile, memory, compute) {
-        (None, None, None) => Ok(None),
-        (None, memory, compute) => Ok(Some(placement::Want::Size { memory, compute })),
-        (Some(profile), None, None) => Ok(Some(placement::Want::Profile(profile.parse()?))),
-        (Some(_), ..) => Err(RequestError::Both),
+    let compute = compute(request)?;
+    let size = (memory.is_some() || compute.is_some()).then_some(Want::Size { memory, compute });
+    match (&request.profile, size, &request.class) {
+        (None, size, None) => Ok(size),
+        (Some(profile), None, None) => Ok(Some(Want::Profile(profile.parse()?))),
+        (None, None, Some(class)) => Ok(Some(of_class(class.parse()?, classes)?)),
+        _ => Err(RequestError::Several),
+    }
+}
+
+fn of_class(class: ClassName, classes: &Classes) -> Result<Want, RequestError> {
+    if let Some(settings) = classes.get(&class) {
+        return Ok(settings.into());
+    }
+    let names: Vec<_> = classes.keys().map(ToString::to_string).collect();
+    let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let way_out = match did_you_mean(&class.to_string(), names.iter().map(String::as_str)) {
+        Some(near) => format!("{near} The settings have {known}"),
+        None => format!("the settings have {known}"),
+    };
+    Err(RequestError::NoSuchClass { class, way_out })
+}
+
+fn compute(request: &api::Request) -> Result<Option<ComputeWant>, RequestError> {
+    let kind = match api::ComputeKind::try_from(request.compute_kind) {
+        Ok(api::ComputeKind::Unspecified | api::ComputeKind::Cap) => ComputeKind::Cap,
+        Ok(api::ComputeKind::Guarantee) => ComputeKind::Guarantee,
+        Err(_) => return Err(RequestError::ComputeKind(request.compute_kind)),
+    };
+    let enforced = request.enforced;
+    match request.compute_hundredths {
+        Some(hundredths) => {
+            let request = ComputeRequest { share: share(hundredths)?, kind };
+            Ok(Some(ComputeWant { request, enforced }))
+        }
+        None if enforced || request.compute_kind != 0 => Err(RequestError::NoCompute),
+        None => Ok(None),
     }
 }
 
@@ -99,29 +145,37 @@ fn numa(asked: api::NumaAffinity) -> NumaAffinity {
 /// What a list of profiles is narrowed to.
 #[derive(Clone, Debug, Default)]
 pub struct ProfileFilter {
-    pub want: Option<placement::Want>,
+    pub want: Option<Want>,
     pub gpu: Option<PciAddress>,
 }
 
-impl TryFrom<api::ListProfilesRequest> for ProfileFilter {
-    type Error = RequestError;
-    fn try_from(request: api::ListProfilesRequest) -> Result<Self, RequestError> {
-        let request = request.request.unwrap_or_default();
-        Ok(Self { want: want(&request)?, gpu: gpu(&request)? })
-    }
+/// What a list of profiles is narrowed to.
+///
+/// # Errors
+/// Where the request makes no sense, or names a class that there is not.
+pub fn profiles(
+    request: &api::ListProfilesRequest,
+    classes: &Classes,
+) -> Result<ProfileFilter, RequestError> {
+    let Some(request) = &request.request else { return Ok(ProfileFilter::default()) };
+    Ok(ProfileFilter { want: want(request, classes)?, gpu: gpu(request)? })
 }
 
-impl TryFrom<&api::CreateSlicesRequest> for placement::Request {
-    type Error = RequestError;
-    fn try_from(request: &api::CreateSlicesRequest) -> Result<Self, RequestError> {
-        let asked = request.request.as_ref().ok_or(RequestError::Nothing)?;
-        let count = request.count.max(1);
-        if count > MOST {
-            return Err(RequestError::Count(count));
-        }
-        let want = want(asked)?.ok_or(RequestError::Nothing)?;
-        Ok(Self { want, gpu: gpu(asked)?, numa: asked.numa.map(numa), count })
+/// A request for slices.
+///
+/// # Errors
+/// Where it makes no sense, or names a class that there is not.
+pub fn create(
+    request: &api::CreateSlicesRequest,
+    classes: &Classes,
+) -> Result<placement::Request, RequestError> {
+    let asked = request.request.as_ref().ok_or(RequestError::Nothing)?;
+    let count = request.count.max(1);
+    if count > MOST {
+        return Err(RequestError::Count(count));
     }
+    let want = want(asked, classes)?.ok_or(RequestError::Nothing)?;
+    Ok(placement::Request { want, gpu: gpu(asked)?, numa: asked.numa.map(numa), count })
 }
 
 /// Which leases are asked for.
@@ -189,6 +243,7 @@ pub fn reason(text: &str) -> Result<String, RequestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vgpud_config::ClassWant;
 
     #[test]
     fn a_reason_is_one_line() {
@@ -202,7 +257,51 @@ mod tests {
 
     fn create(request: api::Request, count: u32) -> Result<placement::Request, RequestError> {
         let request = api::CreateSlicesRequest { request: Some(request), count, ..Default::default() };
-        placement::Request::try_from(&request)
+        super::create(&request, &classes(&["small", "inference-small"]))
+    }
+
+    fn classes(names: &[&str]) -> Classes {
+        let compute = Some("25%+".parse().unwrap());
+        let want = ClassWant::Size { memory: Some(Memory::from_bytes(1 << 30)), compute };
+        let settings = ClassSettings { want, enforced: true };
+        names.iter().map(|name| (name.parse().unwrap(), settings.clone())).collect()
+    }
+
+    fn of_class(class: &str) -> api::Request {
+        api::Request { class: Some(class.to_owned()), ..Default::default() }
+    }
+
+    #[test]
+    fn a_class_is_what_the_settings_say_of_it() {
+        let small = create(of_class("small"), 3).unwrap();
+        assert_eq!((small.count, small.want.to_string().as_str()), (3, "1GiB and 25%+ of compute, enforced"));
+        let told = |class: &str| create(of_class(class), 1).unwrap_err().to_string();
+        assert_eq!(
+            told("inferense-small"),
+            "There is no class inferense-small; did you mean inference-small? The settings have inference-small, small"
+        );
+        assert_eq!(told("huge"), "There is no class huge; the settings have inference-small, small");
+        assert!(told("Two Words").contains("cannot be the name of a class"));
+        let request = api::ListProfilesRequest { request: Some(of_class("huge")) };
+        let nothing = profiles(&request, &Classes::new()).unwrap_err().to_string();
+        assert_eq!(nothing, "There is no class huge; the settings have none");
+        let gpu = Some("0000:41:00.0".to_owned());
+        assert!(create(api::Request { gpu, ..of_class("small") }, 1).unwrap().gpu.is_some());
+    }
+
+    #[test]
+    fn compute_is_a_cap_or_a_guarantee_and_perhaps_enforced() {
+        let told = |compute: Option<u32>, compute_kind: i32, enforced| {
+            let request =
+                api::Request { compute_hundredths: compute, compute_kind, enforced, ..Default::default() };
+            create(request, 1).map(|request| request.want.to_string())
+        };
+        assert_eq!(told(Some(2500), 0, false).unwrap(), "25% of compute");
+        assert_eq!(told(Some(2500), 1, true).unwrap(), "25% of compute, enforced");
+        assert_eq!(told(Some(1250), 2, false).unwrap(), "12.5%+ of compute");
+        assert!(matches!(told(Some(2500), 3, false), Err(RequestError::ComputeKind(3))));
+        assert!(matches!(told(None, 2, false), Err(RequestError::NoCompute)));
+        assert!(matches!(told(None, 0, true), Err(RequestError::NoCompute)));
     }
 
     #[test]
@@ -217,7 +316,14 @@ mod tests {
         };
         assert_eq!(create(size, 2).unwrap().want.to_string(), "1GiB and 25% of compute");
         let both = api::Request { profile: profile(), memory_bytes: Some(1), ..Default::default() };
-        assert!(matches!(create(both, 1), Err(RequestError::Both)));
+        assert!(matches!(create(both, 1), Err(RequestError::Several)));
+        for more in [
+            api::Request { profile: profile(), ..of_class("small") },
+            api::Request { memory_bytes: Some(1), ..of_class("small") },
+            api::Request { compute_hundredths: Some(1), ..of_class("small") },
+        ] {
+            assert!(matches!(create(more, 1), Err(RequestError::Several)));
+        }
         assert!(matches!(create(api::Request::default(), 1), Err(RequestError::Nothing)));
     }
 

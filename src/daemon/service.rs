@@ -9,12 +9,12 @@ use super::{
     holder::{HolderError, Watched},
     message::{Command, Create, Message, Mode, Question, Reply},
     progress,
-    request::{self, ProfileFilter, RequestError},
+    request::{self, RequestError},
     snapshot::Snapshot,
 };
 use crate::{
     api::{self, Rpc, vgpud_server::Vgpud},
-    engine::{Actor, Generation, LeasedSlice, Phase, Rejected, SliceId, Terms, placement},
+    engine::{Actor, Generation, LeasedSlice, Phase, Rejected, SliceId, Terms},
     failure::Failure,
     ledger::AuditEntry,
 };
@@ -167,7 +167,9 @@ impl Vgpud for Service {
         &self,
         request: Request<api::ListProfilesRequest>,
     ) -> Answer<api::ListProfilesResponse> {
-        let filter = ProfileFilter::try_from(request.into_inner()).map_err(|error| refuse(&error))?;
+        let settings = Arc::clone(&self.now().settings);
+        let filter =
+            request::profiles(request.get_ref(), &settings.classes).map_err(|error| refuse(&error))?;
         let now = self.fresh().await;
         if let Some(gpu) = filter.gpu.filter(|gpu| !now.gpus.contains_key(gpu)) {
             return Err(no_such_gpu(gpu));
@@ -190,7 +192,8 @@ impl Vgpud for Service {
     ) -> Answer<Self::CreateSlicesStream> {
         let admitted = admitted(&request);
         let asked = request.into_inner();
-        let request = placement::Request::try_from(&asked).map_err(|error| refuse(&error))?;
+        let settings = Arc::clone(&self.now().settings);
+        let request = request::create(&asked, &settings.classes).map_err(|error| refuse(&error))?;
         let owner = asked.owner.as_deref().map(str::parse::<Owner>).transpose();
         let owner = owner.map_err(|error| refuse(&error.into()))?;
         let terms = self.terms(asked.user.as_ref(), asked.time_ms).await?;

@@ -7,7 +7,7 @@ use crate::engine::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 use vgpud_config::{PciAddress, Settings};
-use vgpud_mdev::{Instance, MechanismKind, Profile, Taken, mechanism, mechanisms, uncuttable};
+use vgpud_mdev::{Holds, Instance, MechanismKind, Profile, Taken, mechanism, mechanisms, uncuttable};
 
 /// Everything that is known at one moment.
 #[derive(Clone, Debug)]
@@ -37,6 +37,14 @@ impl Snapshot {
     pub fn instance(&self, slice: &Slice) -> Option<&Instance> {
         let seen = self.gpus.get(&slice.gpu)?;
         seen.instances.iter().find(|instance| instance.name == slice.name)
+    }
+
+    /// How a slice's share of compute holds, as its GPU is set now; none where the GPU is gone.
+    #[must_use]
+    pub fn holds(&self, slice: &Slice) -> Option<Holds> {
+        let seen = self.gpus.get(&slice.gpu)?;
+        let of_profile = |_| mechanism(slice.mechanism).holds(&seen.gpu, &slice.profile);
+        Some(slice.compute.map_or(Holds::NOT_AVAILABLE, of_profile))
     }
 
     /// The mechanism that cuts a GPU, or why none can.

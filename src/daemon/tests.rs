@@ -12,4 +12,5 @@ mod placement;
 mod quarantine;
 mod race;
 mod removal;
+mod requests;
 mod reuse;

@@ -4,7 +4,7 @@
 //! costs ([`cost`] has the one that vgpud uses); the least cost wins, then the order of addresses. All
 //! slices of a request fit, or none is placed. Every GPU gets a [`Consideration`], chosen or not.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 use vgpud_config::{
     AffinityStrength, ComputeShare, Memory, NumaAffinity, PciAddress, PlacementStrategy, ProfileName,
 };
@@ -13,9 +13,11 @@ use vgpud_mdev::{Gpu, MechanismKind, Profile, Taken};
 mod cost;
 mod refusal;
 mod verdict;
+mod want;
 pub use cost::{Candidate, Chooser, Cost, Worth};
 pub use refusal::{Refusal, Shortage};
 pub use verdict::{Consideration, Verdict};
+pub use want::{ComputeWant, Want};
 
 /// What a user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,13 +28,6 @@ pub struct Request {
     /// On which NUMA node, or any.
     pub numa: Option<NumaAffinity>,
     pub count: u32,
-}
-
-/// A profile by name, or a size; each bound means "at least".
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Want {
-    Profile(ProfileName),
-    Size { memory: Option<Memory>, compute: Option<ComputeShare> },
 }
 
 /// One GPU as placement sees it.
@@ -111,33 +106,6 @@ pub struct Choice {
 pub struct Placement {
     pub choices: Vec<Choice>,
     pub considered: Vec<Consideration>,
-}
-
-impl fmt::Display for Want {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Profile(name) => write!(f, "{name}"),
-            Self::Size { memory: Some(memory), compute: Some(compute) } => {
-                write!(f, "{memory} and {compute} of compute")
-            }
-            Self::Size { memory: Some(memory), .. } => write!(f, "{memory}"),
-            Self::Size { compute: Some(compute), .. } => write!(f, "{compute} of compute"),
-            Self::Size { .. } => f.write_str("any size"),
-        }
-    }
-}
-
-impl Want {
-    #[must_use]
-    pub fn accepts(&self, profile: &Profile) -> bool {
-        match self {
-            Self::Profile(name) => profile.name == *name,
-            Self::Size { memory, compute } => {
-                memory.is_none_or(|least| profile.memory.is_some_and(|has| has >= least))
-                    && compute.is_none_or(|least| profile.compute.is_some_and(|has| has >= least))
-            }
-        }
-    }
 }
 
 /// Smaller is better; a size that is not known counts as the whole GPU.

@@ -47,6 +47,42 @@ fn offers(daemon: &Daemon, gpu: &SimGpu) -> String {
     daemon.json(&format!("profiles {}", gpu.address)).to_string()
 }
 
+/// How the share of a profile of one GPU holds: as a cap, and as a floor.
+fn holds(daemon: &Daemon, gpu: &SimGpu, name: &str) -> (String, String) {
+    let offered = daemon.json(&format!("profiles {}", gpu.address));
+    let profiles = offered["profiles"].as_array().unwrap();
+    let profile = profiles.iter().find(|profile| profile["name"] == name).unwrap();
+    let word = |key: &str| profile[key].as_str().unwrap().to_owned();
+    (word("compute_cap"), word("compute_floor"))
+}
+
+/// A request for a 24th of an Intel GPU, as far as it holds there: the operator decides whether idle VFs keep
+/// their turns, and nothing makes the floor more than best effort.
+fn ask_for_a_share(daemon: &Daemon, gpu: &SimGpu, admin: &str) -> String {
+    let best_effort = || ("best-effort".to_owned(), "best-effort".to_owned());
+    let on = format!("--gpu {}", gpu.address);
+    assert_eq!(holds(daemon, gpu, "vf-24"), best_effort());
+    daemon.ctl(&format!("create --compute 5% --enforced {on}")).fails_with(&[
+        &gpu.address,
+        "no GPU here enforces that",
+        "vf-24, whose cap is best effort",
+    ]);
+    let plan = daemon.json(&format!("create --compute 4%+ {on} --dry-run"));
+    assert_eq!(plan["plan"]["slices"][0]["profile"], "vf-24", "{plan}");
+    if admin == "debugfs" {
+        return daemon.create(&format!("--compute 4%+ {on}")).remove(0);
+    }
+    fs::write(gpu.sysfs("sriov_admin/.bulk_profile/sched_priority"), "normal").unwrap();
+    assert_eq!(holds(daemon, gpu, "vf-24"), ("enforced".into(), "best-effort".into()));
+    daemon
+        .ctl(&format!("create --compute 4%+ --enforced {on}"))
+        .fails_with(&["vf-24, whose floor is best effort"]);
+    let id = daemon.create(&format!("--compute 5% --enforced {on}")).remove(0);
+    let slice = daemon.slice(&id);
+    assert_eq!((&slice["profile"], &slice["compute_cap"]), (&"vf-24".into(), &"enforced".into()), "{slice}");
+    id
+}
+
 /// 24 VFs share 128 MiB: 4 MiB each in pages of 2 MiB, which is what a VF's BAR shows here.
 #[test]
 fn intel_xe_gives_each_vf_its_share_and_takes_all_back() {
@@ -71,7 +107,7 @@ fn intel_xe_gives_each_vf_its_share_and_takes_all_back() {
         let mut daemon = Daemon::start();
         let offered = offers(&daemon, &gpu);
         assert!(offered.contains("intel-xe") && offered.contains("vf-24"), "{offered}");
-        let id = daemon.create(&format!("vf-24 --gpu {}", gpu.address)).remove(0);
+        let id = ask_for_a_share(&daemon, &gpu, admin);
         assert_eq!(gpu.read("sriov_numvfs"), "24");
         assert_eq!(value("vf1", quota), "4194304");
         assert_eq!(
@@ -105,6 +141,8 @@ fn amd_gim_hands_on_the_vfs_that_there_are_and_keeps_them() {
         "{offered}"
     );
     daemon.ctl(&format!("create vf-8 --gpu {}", gpu.address)).fails_with(&["vf-8", "vf-4"]);
+    // Its four VFs have two dies each.
+    assert_eq!(holds(&daemon, &gpu, "vf-4"), ("enforced".into(), "enforced".into()));
     let id = daemon.create(&format!("vf-4 --gpu {}", gpu.address)).remove(0);
     two_tenants(&mut daemon, &gpu, &id);
     daemon.ok(&format!("destroy {id}"));

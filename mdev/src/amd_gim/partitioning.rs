@@ -34,6 +34,17 @@ pub enum SpatialMode {
     Cpx,
 }
 
+impl SpatialMode {
+    pub(super) const fn partitions(self) -> u16 {
+        match self {
+            Self::Spx => 1,
+            Self::Dpx => 2,
+            Self::Qpx => 4,
+            Self::Cpx => 8,
+        }
+    }
+}
+
 impl fmt::Display for MemoryMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NPS{}", self.0)

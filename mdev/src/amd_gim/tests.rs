@@ -53,6 +53,19 @@ fn only_the_present_number_of_vfs_is_offered() {
 }
 
 #[test]
+fn a_vf_with_dies_of_its_own_has_its_share_for_itself() {
+    let (_fake, host) = machine();
+    let holds = |mode: &str| {
+        std::fs::write(host.pci_device(gpu()).join("spatial_partition_mode"), mode).unwrap();
+        AmdGim.profiles(&read(&host), &[])[0].holds
+    };
+    assert_eq!((holds("CPX"), holds("QPX")), (Holds::ENFORCED, Holds::ENFORCED));
+    for shared in ["DPX", "SPX", "", "a new mode"] {
+        assert_eq!(holds(shared), Holds::BEST_EFFORT, "{shared:?}");
+    }
+}
+
+#[test]
 fn a_vf_is_taken_from_its_driver_and_given_back_and_the_count_is_never_touched() {
     let (fake, host) = machine();
     let made = create(&host, "vf-4", 1).unwrap();

@@ -32,8 +32,10 @@ impl FakeKernel {
             text(time_file(gpu, xe, function, "exec_quantum_ms"), "0");
             text(time_file(gpu, xe, function, "preempt_timeout_us"), "0");
             let is_in_sysfs = xe.shares == XeShares::SriovAdmin;
-            if is_in_sysfs {
-                text(time_file(gpu, xe, function, "sched_priority"), "[low] normal");
+            match (is_in_sysfs, function) {
+                (true, _) => text(time_file(gpu, xe, function, "sched_priority"), "[low] normal"),
+                (false, 0) => text(time_file(gpu, xe, function, "sched_if_idle"), "0"),
+                (false, _) => {}
             }
             if function > 0 && xe.vram > 0 && (xe.vram_shown || !is_in_sysfs) {
                 text(quota_file(gpu, xe, function), "0");

@@ -28,6 +28,10 @@ impl fmt::Display for Function {
 const QUANTUM: &str = "exec_quantum_ms";
 const TIMEOUT: &str = "preempt_timeout_us";
 const VRAM: &str = "vram_quota";
+/// Of one function, in sysfs: `[low] normal`.
+const PRIORITY: &str = "sched_priority";
+/// Of all, in debugfs: 0 or 1.
+const SCHED_IF_IDLE: &str = "sched_if_idle";
 
 /// What one function's attributes of one name are: one in sysfs, in debugfs one for each GT or tile.
 fn files(
@@ -123,7 +127,71 @@ pub(super) fn vram_quota(
     Ok(sum)
 }
 
-fn value(file: &std::path::Path) -> Result<u64, Error> {
+/// Whether each of the first `count` VFs keeps its turn while it is idle ("strict scheduling", Linux,
+/// drivers/gpu/drm/xe/abi/guc_klvs_abi.h, `GUC_KLV_VGT_POLICY_SCHED_IF_IDLE`). In sysfs that is the priority
+/// `normal` ("irrespective of whether it has submitted a work or not", Documentation/ABI/testing/
+/// sysfs-driver-intel-xe-sriov). No where the driver does not say.
+pub(super) fn is_strict(
+    host: &Host,
+    gpu: PciAddress,
+    interface: XeInterface,
+    count: u16,
+) -> Result<bool, Error> {
+    match interface {
+        XeInterface::SriovAdmin => all_files(host, gpu, interface, count, PRIORITY, |file| {
+            Ok(attribute::read(file)?
+                .is_some_and(|text| text.split_whitespace().any(|word| word == "[normal]")))
+        }),
+        XeInterface::Debugfs => {
+            let files = files(host, gpu, interface, Function::Pf, SCHED_IF_IDLE)?;
+            let mut strict = !files.is_empty();
+            for file in files {
+                strict &= value(&file)? == 1;
+            }
+            Ok(strict)
+        }
+    }
+}
+
+/// Whether the first `count` VFs have turns of one length, and a limit to overrunning them.
+pub(super) fn has_even_turns(
+    host: &Host,
+    gpu: PciAddress,
+    interface: XeInterface,
+    count: u16,
+) -> Result<bool, Error> {
+    let mut first = None;
+    let limited = all_files(host, gpu, interface, count, TIMEOUT, |file| Ok(value(file)? > 0))?;
+    let even = all_files(host, gpu, interface, count, QUANTUM, |file| {
+        let quantum = value(file)?;
+        Ok(quantum > 0 && *first.get_or_insert(quantum) == quantum)
+    })?;
+    Ok(limited && even)
+}
+
+/// Whether it is so for every file of this name of the first `count` VFs, and each has one.
+fn all_files(
+    host: &Host,
+    gpu: PciAddress,
+    interface: XeInterface,
+    count: u16,
+    name: &str,
+    mut is_so: impl FnMut(&Path) -> Result<bool, Error>,
+) -> Result<bool, Error> {
+    for index in 0..count {
+        let files = files(host, gpu, interface, Function::Vf(VfIndex(index)), name)?;
+        let mut all = !files.is_empty();
+        for file in files {
+            all &= is_so(&file)?;
+        }
+        if !all {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn value(file: &Path) -> Result<u64, Error> {
     match attribute::parse(file, "a number") {
         Ok(Some(value)) => Ok(value),
         Ok(None) => Err(unexpected(file, "a number", "is gone".to_owned())),
@@ -134,7 +202,7 @@ fn value(file: &std::path::Path) -> Result<u64, Error> {
     }
 }
 
-fn unexpected(file: &std::path::Path, wanted: &str, shown: String) -> Error {
+fn unexpected(file: &Path, wanted: &str, shown: String) -> Error {
     Error::ReadBack {
         device: file.display().to_string(),
         wanted: wanted.to_owned(),

@@ -1,7 +1,7 @@
 //! What xe shows of a GPU's VRAM and of how it is shared: for the inventory, which changes nothing.
 
 use super::admin::{self, Function};
-use crate::{Host, Memory, PciAddress, VfIndex, attribute};
+use crate::{Error, Host, Memory, PciAddress, VfIndex, attribute};
 use serde::Serialize;
 
 /// Where xe lets shares be read and set.
@@ -26,6 +26,10 @@ pub struct XeProvisioning {
     pub quota: Option<Memory>,
     /// Whether VRAM can be given to VFs by its size.
     pub settable: bool,
+    /// Whether a VF keeps its turn while it is idle; no where the driver does not say.
+    pub strict: bool,
+    /// Whether the VFs that exist have turns of one length, and a limit to overrunning them.
+    pub even_turns: bool,
 }
 
 /// What is left to the PF: as much as xpumanager's tables leave to it on cards of 16 and 24 GiB
@@ -36,6 +40,12 @@ const PF_RESERVE: u64 = 384 << 20;
 const ALIGNMENT: u64 = 2 << 20;
 
 impl XeProvisioning {
+    /// Whether a VF's share is never exceeded. VFs that vgpud makes get even turns; by debugfs each gets its
+    /// own when it is given away, and until then nothing bounds it.
+    pub(crate) fn caps(&self, has_vfs: bool) -> bool {
+        self.strict && if has_vfs { self.even_turns } else { self.interface == XeInterface::SriovAdmin }
+    }
+
     /// VRAM that each of `count` VFs is given; none where that is left to the driver, which says it when
     /// the VFs exist.
     pub(crate) fn fair_share(&self, count: u16) -> Option<Memory> {
@@ -72,7 +82,16 @@ pub(crate) fn read(host: &Host, gpu: PciAddress, enabled: u16) -> Option<XeProvi
             Err(error) => tracing::warn!(%gpu, index, "VRAM of a VF left out: {error}"),
         }
     }
+    // What cannot be read is not relied on.
+    let known = |what: &str, read: Result<bool, Error>| {
+        read.unwrap_or_else(|error| {
+            tracing::warn!(%gpu, "{what} left out: {error}");
+            false
+        })
+    };
     Some(XeProvisioning {
+        strict: known("scheduling", admin::is_strict(host, gpu, interface, enabled.max(1))),
+        even_turns: known("turns of VFs", admin::has_even_turns(host, gpu, interface, enabled)),
         interface,
         vram: vram(host, gpu),
         quota: least.filter(|bytes| *bytes > 0).map(Memory::from_bytes),

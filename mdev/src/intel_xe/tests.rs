@@ -121,6 +121,62 @@ fn before_sriov_admin_times_are_set_when_the_vfs_exist_and_sharing_is_given_back
     }
 }
 
+fn holds(host: &Host) -> Holds {
+    let profiles = IntelXe.profiles(&read(host), &[]);
+    let holds = profiles[0].holds;
+    assert!(profiles.iter().all(|profile| profile.holds == holds));
+    holds
+}
+
+const CAPPED: Holds = Holds { cap: Hold::Enforced, floor: Hold::BestEffort };
+
+/// The file of one function, past vgpud.
+fn set(host: &Host, xe: FakeXe, path: &str, value: &str) {
+    let folder = match xe.shares {
+        XeShares::SriovAdmin => host.pci_device(gpu()).join("sriov_admin"),
+        XeShares::Tiles | XeShares::Gts => host.dri_debug().join(GPU),
+    };
+    std::fs::write(folder.join(path), value).unwrap();
+}
+
+#[test]
+fn a_share_is_a_cap_where_idle_vfs_keep_their_turns() {
+    let (_fake, host) = machine(XE);
+    assert_eq!(holds(&host), Holds::BEST_EFFORT, "low: the turns of the idle are given away");
+    let strict = |vf: u16| set(&host, XE, &format!("vf{vf}/profile/sched_priority"), "low [normal]");
+    (1..=6).for_each(strict);
+    assert_eq!(holds(&host), CAPPED);
+    create(&host, "vf-7", 0).unwrap();
+    assert_eq!(holds(&host), Holds::BEST_EFFORT, "the last VF is low");
+    strict(7);
+    assert_eq!(holds(&host), CAPPED);
+    let (quantum, timeout) = ("vf3/profile/exec_quantum_ms", "vf3/profile/preempt_timeout_us");
+    for (file, value) in [(quantum, "40"), (quantum, "0"), (timeout, "0"), (quantum, "no number")] {
+        let before = admin_value(&host, file);
+        set(&host, XE, file, value);
+        assert_eq!(holds(&host), Holds::BEST_EFFORT, "{file} = {value}");
+        set(&host, XE, file, &before);
+    }
+    assert_eq!(holds(&host), CAPPED);
+    std::fs::remove_file(host.pci_device(gpu()).join("sriov_admin/vf2/profile/sched_priority")).unwrap();
+    assert_eq!(holds(&host), Holds::BEST_EFFORT, "what the driver does not say");
+}
+
+#[test]
+fn by_debugfs_a_share_is_a_cap_when_all_vfs_have_their_turns() {
+    for (xe, policy) in [(TILES, "sriov/pf/tile0/gt0/sched_if_idle"), (GTS, "gt0/pf/sched_if_idle")] {
+        let (_fake, host) = machine(xe);
+        set(&host, xe, policy, "1");
+        assert_eq!(holds(&host), Holds::BEST_EFFORT, "spare VFs will have no turns yet");
+        create(&host, "vf-2", 0).unwrap();
+        assert_eq!(holds(&host), Holds::BEST_EFFORT, "nothing bounds the spare");
+        create(&host, "vf-2", 1).unwrap();
+        assert_eq!(holds(&host), CAPPED);
+        set(&host, xe, policy, "0");
+        assert_eq!(holds(&host), Holds::BEST_EFFORT);
+    }
+}
+
 #[test]
 fn debugfs_is_written_only_where_nothing_else_has_the_shares() {
     for xe in [TILES, GTS] {

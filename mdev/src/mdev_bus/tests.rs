@@ -56,6 +56,7 @@ fn profiles_are_the_types_with_what_is_left() {
         name: profile(name),
         memory: memory(mib),
         compute: None,
+        holds: crate::Holds::NOT_AVAILABLE,
         capacity,
         available,
     };

@@ -9,10 +9,14 @@
 //! Among types of one size the first is taken by a request that names no profile: compute, then
 //! workstation, types for games, desktop, and applications, each of which can less than the one before.
 //!
+//! A time-sliced vGPU's share is that of the fixed share scheduler, one of as many as the card holds of its
+//! type ("Changing Scheduling Behavior for Time-Sliced vGPUs" there). The other schedulers give it no less
+//! while all are busy, and what is idle beside it. Which one a card has no file says, only NVIDIA's tools.
+//!
 //! While VFs are off the driver says nothing, and the catalogue tells which types a card is known to have.
 
 use super::{NvidiaVgpu, VgpuSeries, VgpuVf, vgpu::understood};
-use crate::{Gpu, Memory, PciId, Profile, ProfileName, Taken, cards};
+use crate::{ComputeShare, Gpu, Holds, Memory, PciId, Profile, ProfileName, Taken, cards};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The time-sliced types that the catalogue knows of a card.
@@ -43,6 +47,15 @@ pub(super) fn when_empty(gpu: &Gpu) -> Vec<Profile> {
 
 fn framebuffer(name: &ProfileName) -> Option<Memory> {
     Some(understood(name)?.framebuffer)
+}
+
+/// How the share of a vGPU of this type holds, where it has one. A MIG-backed vGPU's share would be that of its
+/// GPU instance, which is not read.
+pub(super) fn holds(name: &ProfileName) -> Holds {
+    match understood(name) {
+        Some(vgpu) if vgpu.mig.is_none() => Holds::BEST_EFFORT,
+        Some(_) | None => Holds::NOT_AVAILABLE,
+    }
 }
 
 fn is_mig_backed(name: &ProfileName) -> bool {
@@ -128,10 +141,12 @@ impl Card {
         let profile = |(name, available): (&ProfileName, usize)| {
             let alike = taken.iter().filter(|taken| taken.profile == *name).count();
             let capacity = self.in_all(name).map_or(0, |most| most.min(self.vfs)).max(alike + available);
+            let compute = self.share(name);
             Profile {
                 name: name.clone(),
                 memory: framebuffer(name),
-                compute: None,
+                compute,
+                holds: compute.map_or(Holds::NOT_AVAILABLE, |_| holds(name)),
                 capacity: number(capacity),
                 available: number(available),
             }
@@ -148,6 +163,15 @@ impl Card {
         }
         let (all, one) = (self.framebuffer?.bytes(), framebuffer(name)?.bytes());
         usize::try_from(all.checked_div(one)?).ok()
+    }
+
+    /// None where sizes are mixed, or the card's memory is not known.
+    fn share(&self, name: &ProfileName) -> Option<ComputeShare> {
+        if self.sharing == Sharing::ByDriver {
+            return None;
+        }
+        let most = self.in_all(name)?.min(self.vfs);
+        u16::try_from(most).ok().filter(|most| *most > 0).map(ComputeShare::one_of)
     }
 
     /// So many more of a type that can be created fit, when `coming` are made.

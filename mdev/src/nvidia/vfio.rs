@@ -22,7 +22,7 @@ use super::{
     vgpu::{DRIVER, creatable, current_vgpu_type},
 };
 use crate::{
-    Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
+    Division, Error, Gpu, Holds, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
     ProfileName, Taken, VfIndex, binding, instance, physical_function::PhysicalFunction, shares,
     virtual_function::VirtualFunction,
 };
@@ -239,6 +239,10 @@ impl Mechanism for NvidiaVfio {
 
     fn when_empty(&self, gpu: &Gpu) -> Vec<Profile> {
         if self.applies(gpu) { profiles::when_empty(gpu) } else { Vec::new() }
+    }
+
+    fn holds(&self, _: &Gpu, profile: &ProfileName) -> Holds {
+        profiles::holds(profile)
     }
 
     fn next_name(

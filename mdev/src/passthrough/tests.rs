@@ -47,6 +47,7 @@ fn the_gpu_and_its_sound_go_together_and_come_back() {
     let before = fake.snapshot();
     let offered = Passthrough.profiles(&read(&host), &[]);
     assert_eq!((offered.len(), offered[0].capacity, offered[0].available), (1, 1, 1));
+    assert_eq!((offered[0].compute, offered[0].holds), (Some(ComputeShare::WHOLE), Holds::ENFORCED));
     let made = create(&host).unwrap();
     assert_eq!((made.address, made.name.to_string()), (Some(gpu()), "passthrough device".to_owned()));
     for function in [GPU, SOUND] {

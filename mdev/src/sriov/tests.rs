@@ -77,6 +77,7 @@ fn a_gpu_with_vfs_offers_their_count_only() {
         name: profile("vf-4"),
         memory: Some(crate::Memory::from_bytes(16 << 20)),
         compute: Some("25%".parse().unwrap()),
+        holds: crate::Holds::NOT_AVAILABLE,
         capacity: 4,
         available: 4,
     };

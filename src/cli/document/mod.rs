@@ -3,6 +3,7 @@
 //! times in milliseconds since 1970.
 
 mod check;
+mod compute;
 mod event;
 mod gpu;
 mod history;

@@ -1,10 +1,11 @@
 //! What `create --dry-run` would do.
 
+use super::compute::Compute;
 use crate::{
     api,
     cli::{
         output::Document,
-        table::{Field, Grid, Kind},
+        table::{Field, Grid, Kind, memory},
     },
 };
 use serde::Serialize;
@@ -29,6 +30,9 @@ struct PlannedSlice {
     gpu: String,
     mechanism: String,
     profile: String,
+    memory_bytes: Option<u64>,
+    #[serde(flatten)]
+    compute: Compute,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,6 +48,8 @@ impl DryRun {
             gpu: slice.gpu,
             mechanism: slice.mechanism,
             profile: slice.profile,
+            memory_bytes: slice.memory_bytes,
+            compute: Compute::new(slice.compute_hundredths, slice.compute_cap, slice.compute_floor),
         });
         let considered = plan.considered.into_iter().map(|one| Consideration {
             gpu: one.gpu,
@@ -59,9 +65,27 @@ impl DryRun {
 impl Document for DryRun {
     fn text(&self) -> String {
         let Plan { slices, considered, effects } = &self.plan;
-        let mut planned = Grid::new(&[("GPU", Kind::Name), ("PROFILE", Kind::Name), ("CUT BY", Kind::Name)]);
+        let [share, cap, floor] = Compute::COLUMNS;
+        let mut planned = Grid::new(&[
+            ("GPU", Kind::Name),
+            ("PROFILE", Kind::Name),
+            ("CUT BY", Kind::Name),
+            ("MEMORY", Kind::Number),
+            share,
+            cap,
+            floor,
+        ]);
         for slice in slices {
-            planned.row([Field::from(&slice.gpu), (&slice.profile).into(), (&slice.mechanism).into()]);
+            let [share, cap, floor] = slice.compute.fields();
+            planned.row([
+                Field::from(&slice.gpu),
+                (&slice.profile).into(),
+                (&slice.mechanism).into(),
+                memory(slice.memory_bytes).into(),
+                share,
+                cap,
+                floor,
+            ]);
         }
         let mut verdicts = Grid::new(&[("GPU", Kind::Name), ("CHOSEN", Kind::Name), ("WHY", Kind::Words)]);
         for one in considered {

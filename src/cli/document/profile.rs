@@ -1,11 +1,11 @@
 //! Sizes that can be created.
 
-use super::percent;
+use super::compute::Compute;
 use crate::{
     api,
     cli::{
         output::Document,
-        table::{Field, Grid, Kind, compute, memory},
+        table::{Field, Grid, Kind, memory},
     },
 };
 use serde::Serialize;
@@ -21,15 +21,14 @@ struct Profile {
     mechanism: String,
     name: String,
     memory_bytes: Option<u64>,
-    compute_percent: Option<f64>,
+    #[serde(flatten)]
+    compute: Compute,
     /// Instances that the GPU could hold when empty.
     capacity: u32,
     /// Instances that can be created now.
     available: u32,
     /// Why none is available now.
     unavailable: Option<String>,
-    #[serde(skip)]
-    compute_hundredths: Option<u32>,
 }
 
 impl Profiles {
@@ -41,11 +40,10 @@ impl Profiles {
                 mechanism: profile.mechanism,
                 name: profile.name,
                 memory_bytes: profile.memory_bytes,
-                compute_percent: percent(profile.compute_hundredths),
+                compute: Compute::new(profile.compute_hundredths, profile.compute_cap, profile.compute_floor),
                 capacity: profile.capacity,
                 available: profile.available,
                 unavailable: profile.unavailable,
-                compute_hundredths: profile.compute_hundredths,
             })
             .collect();
         Self { profiles }
@@ -58,22 +56,28 @@ impl Profiles {
 
 impl Document for Profiles {
     fn text(&self) -> String {
+        let [share, cap, floor] = Compute::COLUMNS;
         let mut grid = Grid::new(&[
             ("GPU", Kind::Name),
             ("PROFILE", Kind::Name),
             ("CUT BY", Kind::Name),
             ("MEMORY", Kind::Number),
-            ("COMPUTE", Kind::Number),
+            share,
+            cap,
+            floor,
             ("AVAILABLE", Kind::Number),
             ("CAPACITY", Kind::Number),
         ]);
         for profile in &self.profiles {
+            let [share, cap, floor] = profile.compute.fields();
             grid.row([
                 Field::from(&profile.gpu),
                 (&profile.name).into(),
                 (&profile.mechanism).into(),
                 memory(profile.memory_bytes).into(),
-                compute(profile.compute_hundredths).into(),
+                share,
+                cap,
+                floor,
                 profile.available.into(),
                 profile.capacity.into(),
             ]);

@@ -1,13 +1,13 @@
 //! Slices and their leases.
 
-use super::{percent, time};
+use super::{compute::Compute, time};
 use crate::{
     api,
     cli::{
         error::Report,
         lease_time::told,
         output::Document,
-        table::{Field, Grid, Kind, Tone, compute, facts, memory, or_none},
+        table::{Field, Grid, Kind, Tone, facts, memory, or_none},
     },
 };
 use serde::Serialize;
@@ -45,7 +45,8 @@ pub struct Slice {
     pub address: Option<String>,
     pub mdev_uuid: Option<String>,
     memory_bytes: Option<u64>,
-    compute_percent: Option<f64>,
+    #[serde(flatten)]
+    compute: Compute,
     lease: Option<Lease>,
     pub quarantine_reason: Option<String>,
     /// Grows with each lease.
@@ -60,8 +61,6 @@ pub struct Slice {
     waiting_since_unix_ms: Option<u64>,
     /// A ready slice that may hold this owner's data, and that nobody else is given.
     reserved_for: Option<String>,
-    #[serde(skip)]
-    compute_hundredths: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -169,7 +168,7 @@ impl From<api::Slice> for Slice {
             address: slice.address,
             mdev_uuid: slice.mdev_uuid,
             memory_bytes: slice.memory_bytes,
-            compute_percent: percent(slice.compute_hundredths),
+            compute: Compute::new(slice.compute_hundredths, slice.compute_cap, slice.compute_floor),
             lease: slice.lease.map(|lease| Lease {
                 owner: lease.owner,
                 since_unix_ms: lease.since_unix_ms,
@@ -191,7 +190,6 @@ impl From<api::Slice> for Slice {
             waiting_for: slice.waiting_for,
             waiting_since_unix_ms: slice.waiting_since_unix_ms,
             reserved_for: slice.reserved_for,
-            compute_hundredths: slice.compute_hundredths,
         }
     }
 }
@@ -253,7 +251,7 @@ fn table<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> String {
             (&slice.gpu).into(),
             (&slice.profile).into(),
             memory(slice.memory_bytes).into(),
-            compute(slice.compute_hundredths).into(),
+            slice.compute.share().into(),
             Field::toned(slice.phase.to_string(), slice.tone()),
             or_none(slice.lease.as_ref().map(|lease| &lease.owner)),
         ]);
@@ -294,7 +292,7 @@ impl Document for OneSlice {
             ("cut by", Some(slice.mechanism.clone())),
             ("profile", Some(slice.profile.clone())),
             ("memory", slice.memory_bytes.map(|bytes| memory(Some(bytes)))),
-            ("compute", slice.compute_hundredths.map(|share| compute(Some(share)))),
+            ("compute", slice.compute.told()),
             ("phase", Some(slice.phase.to_string())),
             ("quarantined", slice.quarantine_reason.clone()),
             ("reserved for", slice.reserved_for.clone()),

@@ -64,6 +64,8 @@ pub fn profiles() -> Vec<api::Profile> {
         capacity: count,
         available,
         unavailable: unavailable.map(Into::into),
+        compute_cap: api::Hold::NotAvailable.into(),
+        compute_floor: api::Hold::NotAvailable.into(),
     };
     vec![
         sriov("vf-1", 1, 0, Some("0000:41:00.0 is cut into vf-8 now; destroy s17, s18 first")),
@@ -77,6 +79,8 @@ pub fn profiles() -> Vec<api::Profile> {
             capacity: 4,
             available: 3,
             unavailable: None,
+            compute_cap: api::Hold::NotAvailable.into(),
+            compute_floor: api::Hold::NotAvailable.into(),
         },
     ]
 }
@@ -91,6 +95,8 @@ pub fn slices() -> Vec<api::Slice> {
         address: Some(format!("0000:41:00.{function}")),
         memory_bytes: Some(24 * GIB),
         compute_hundredths: Some(1250),
+        compute_cap: api::Hold::NotAvailable.into(),
+        compute_floor: api::Hold::NotAvailable.into(),
         generation: 0,
         created_unix_ms: MORNING,
         sysfs_path: Some(format!("/sys/bus/pci/devices/0000:41:00.{function}")),
@@ -148,8 +154,15 @@ pub fn below(root: &Path, mut slice: api::Slice) -> api::Slice {
 }
 
 pub fn plan(count: u32) -> api::Plan {
-    let slice =
-        api::PlannedSlice { gpu: "0000:41:00.0".into(), mechanism: "sriov".into(), profile: "vf-8".into() };
+    let slice = api::PlannedSlice {
+        gpu: "0000:41:00.0".into(),
+        mechanism: "sriov".into(),
+        profile: "vf-8".into(),
+        memory_bytes: Some(24 * GIB),
+        compute_hundredths: Some(1250),
+        compute_cap: api::Hold::NotAvailable.into(),
+        compute_floor: api::Hold::NotAvailable.into(),
+    };
     let verdict = |gpu: &str, chosen, reason: &str| api::Consideration {
         gpu: gpu.into(),
         chosen,

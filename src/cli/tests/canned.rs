@@ -205,6 +205,10 @@ impl Vgpud for Answering {
         self.allow_change()?;
         let request = request.into_inner();
         let count = request.count;
+        if let Some(class) = request.request.as_ref().and_then(|request| request.class.as_ref()) {
+            let message = format!("There is no class {class}; the settings have inference-small");
+            return Err(status(Code::NotFound, &refusal("NO_SUCH_CLASS", &message, &[])));
+        }
         let known = |name: &String| answers::profiles().iter().any(|profile| profile.name == *name);
         if let Some(profile) = request.request.and_then(|request| request.profile).filter(|name| !known(name))
         {

@@ -47,6 +47,7 @@ async fn mistyped_names_get_the_nearest_known_one() {
     for (case, args) in [
         ("mistyped-profile", vec!["create", "vf8"]),
         ("memory-as-profile", vec!["create", "20GiB"]),
+        ("unknown-class", vec!["create", "--class", "gigantic"]),
         ("mistyped-gpu", vec!["gpus", "0000:42:00.0"]),
         ("mistyped-slice", vec!["show", "17"]),
         ("unknown-slice", vec!["release", "s99"]),

@@ -111,6 +111,8 @@ async fn what_is_asked_reaches_vgpud() {
     for line in [
         "create --memory 20GiB --compute 12.5% --gpu 41:00.0 --numa require:1 --count 3 --owner me/x --user qemu:kvm --for 90min --dry-run",
         "create vf-8 --memory 20GiB --compute 12.5%",
+        "create --compute 25%+ --enforced",
+        "profiles 41:00.0 --class small",
     ] {
         vgpuctl(server.socket(), &line.split(' ').collect::<Vec<_>>()).await;
     }
@@ -127,13 +129,20 @@ async fn what_is_asked_reaches_vgpud() {
     let asked = server.asked().join("\n");
     let expected = "\
 CreateSlicesRequest { request: Some(Request { profile: None, memory_bytes: Some(21474836480), \
-compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\"), \
-numa: Some(NumaAffinity { node: 1, required: true }) }), count: 3, owner: Some(\"me/x\"), dry_run: true, user: Some(\"qemu:kvm\"), time_ms: Some(5400000) }
+compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\"), class: None, compute_kind: Cap, enforced: false, numa: None }), \
+count: 3, owner: Some(\"me/x\"), dry_run: true, user: Some(\"qemu:kvm\"), time_ms: Some(5400000) }
+ListProfilesRequest { request: Some(Request { profile: None, memory_bytes: Some(21474836480), \
+compute_hundredths: Some(1250), gpu: None, class: None, compute_kind: Cap, enforced: false, numa: None }) }
 ListProfilesRequest { request: Some(Request { profile: None, memory_bytes: None, compute_hundredths: None, \
-gpu: None, numa: None }) }
+gpu: None, class: None, compute_kind: Unspecified, enforced: false, numa: None }) }
 CreateSlicesRequest { request: Some(Request { profile: Some(\"vf-8\"), memory_bytes: None, \
-compute_hundredths: None, gpu: None, numa: None }), count: 1, owner: None, dry_run: false, user: None, \
-time_ms: None }
+compute_hundredths: None, gpu: None, class: None, compute_kind: Unspecified, enforced: false, numa: None }), count: 1, \
+owner: None, dry_run: false, user: None, time_ms: None }
+CreateSlicesRequest { request: Some(Request { profile: None, memory_bytes: None, \
+compute_hundredths: Some(2500), gpu: None, class: None, compute_kind: Guarantee, enforced: true, numa: None }), count: 1, \
+owner: None, dry_run: false, user: None, time_ms: None }
+ListProfilesRequest { request: Some(Request { profile: None, memory_bytes: None, compute_hundredths: None, \
+gpu: Some(\"0000:41:00.0\"), class: Some(\"small\"), compute_kind: Unspecified, enforced: false, numa: None }) }
 LeaseSliceRequest { id: \"s18\", owner: \"me\", holder: None, user: None, time_ms: None }
 ExtendLeaseRequest { id: \"s17\", time_ms: 7200000 }
 DestroySliceRequest { id: \"s17\", release: true }

@@ -10,8 +10,13 @@ mod process;
 #[cfg(target_arch = "x86_64")]
 mod sandbox;
 
-use process::{Home, Vgpud};
-use std::{fs, os::unix::fs::PermissionsExt};
+use process::{Home, LIMIT, Vgpud};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+};
+use vgpud::api::{self, vgpud_client::VgpudClient};
+use vgpud_mdev::fake::{FakeGpu, FakeHost};
 
 #[test]
 fn it_serves_tells_systemd_and_ends_on_sigterm() {
@@ -127,6 +132,39 @@ fn sighup_reads_the_settings_again_and_keeps_the_old_ones_where_they_are_wrong()
     daemon.signal("HUP");
     home.until_logged("the settings stay as they were");
     assert_eq!(home.status().pid, daemon.pid());
+}
+
+#[test]
+fn a_class_that_the_settings_get_is_known_after_a_reload() {
+    let machine = FakeHost::machine().gpu(FakeGpu::new("0000:41:00.0").sriov(8));
+    let home = Home::with(&machine);
+    home.write_settings("[class.small]\nprofile = \"vf-8\"\n");
+    let daemon = home.start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = UnixStream::connect(home.socket()).unwrap();
+        let mut client = VgpudClient::new(client::channel(stream).await);
+        let mut offered = async |class: &str| {
+            let request = api::Request { class: Some(class.to_owned()), ..Default::default() };
+            let request = api::ListProfilesRequest { request: Some(request) };
+            let profiles = client.list_profiles(request).await?.into_inner().profiles;
+            Ok::<_, tonic::Status>(profiles.into_iter().map(|profile| profile.name).collect::<Vec<_>>())
+        };
+        assert_eq!(offered("small").await.unwrap(), ["vf-8"]);
+        let unknown = offered("large").await.unwrap_err();
+        assert_eq!(
+            (unknown.code(), client::reason(&unknown).as_str()),
+            (tonic::Code::NotFound, "NO_SUCH_CLASS")
+        );
+        home.write_settings("[class.small]\nprofile = \"vf-4\"\n[class.large]\nprofile = \"vf-1\"\n");
+        daemon.signal("HUP");
+        home.until_logged("settings read again");
+        // The core takes the settings in a moment after that line.
+        let known = async { while offered("large").await.is_err() {} };
+        tokio::time::timeout(LIMIT, known).await.expect("the class is known");
+        assert_eq!(offered("large").await.unwrap(), ["vf-1"]);
+        assert_eq!(offered("small").await.unwrap(), ["vf-4"]);
+    });
 }
 
 #[test]

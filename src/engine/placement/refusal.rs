@@ -2,8 +2,8 @@
 
 use super::{Consideration, GpuView, Request, Want, eligible, size};
 use std::collections::BTreeSet;
-use vgpud_config::{AffinityStrength, PciAddress, ProfileName};
-use vgpud_mdev::{Division, Profile, mechanism};
+use vgpud_config::{AffinityStrength, ComputeKind, PciAddress, ProfileName};
+use vgpud_mdev::{Division, Hold, Profile, mechanism};
 
 /// A request that found no place, with the verdict on every GPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,8 @@ pub enum Shortage {
     NoSuchProfile { profile: ProfileName, offered: String },
     #[error("Asked {asked}; {fits}")]
     TooLarge { asked: String, fits: String },
+    #[error("Asked {asked}; no GPU here enforces that: {offered}; without `enforced` that would do")]
+    NotEnforced { asked: String, offered: String },
     #[error("Asked {count} slices of {asked}; at most {capacity} fit, with nothing else there")]
     TooMany { count: u32, asked: String, capacity: u64 },
     #[error("Asked {count} of {asked}; {available} can be created now, more when slices are destroyed")]
@@ -36,7 +38,7 @@ pub enum Shortage {
 
 /// The largest profile of a GPU, in the terms of what was asked: `16MiB (vf-8)`, or with a share
 /// of compute `16MiB and 25% of compute (vf-4)`.
-pub(super) fn largest(gpu: &GpuView, want: &Want) -> Option<String> {
+fn largest(gpu: &GpuView, want: &Want) -> Option<String> {
     let known = gpu.when_empty.iter().filter(|profile| profile.memory.is_some());
     known
         .max_by_key(|profile| size(profile))
@@ -45,7 +47,7 @@ pub(super) fn largest(gpu: &GpuView, want: &Want) -> Option<String> {
 }
 
 fn in_words(profile: &Profile, want: &Want) -> String {
-    let asks_for_compute = matches!(want, Want::Size { compute: Some(_), .. });
+    let asks_for_compute = want.compute().is_some();
     let size = match (profile.memory, profile.compute) {
         (Some(memory), Some(compute)) if asks_for_compute => format!("{memory} and {compute} of compute"),
         (Some(memory), None) if asks_for_compute => format!("{memory} with no share of compute"),
@@ -142,16 +144,78 @@ impl Shortage {
                 let offered = if names.is_empty() { "none now".to_owned() } else { names.join(", ") };
                 Self::NoSuchProfile { profile: profile.clone(), offered }
             }
-            Want::Size { .. } => {
-                let fits: Vec<_> = eligible
-                    .iter()
-                    .map(|gpu| match largest(gpu, want) {
-                        Some(largest) => format!("the largest on {} is {largest}", gpu.address()),
-                        None => format!("{} offers no profile now", gpu.address()),
-                    })
-                    .collect();
-                Self::TooLarge { asked: in_full(request), fits: fits.join(", ") }
+            Want::Size { .. } => Lack::shortage(request, eligible),
+        }
+    }
+}
+
+/// What a GPU lacks that can never give a size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// It does not enforce the share of a profile that has the size: `vf-4, whose cap is best effort`.
+    Enforcement(String),
+    /// Its largest profile.
+    Size(String),
+    /// It has no profile at all.
+    Profiles,
+}
+
+impl Lack {
+    pub(super) fn of(gpu: &GpuView, want: &Want) -> Self {
+        if let Some(compute) = want.compute() {
+            let unkept = gpu.when_empty.iter().filter(|profile| want.has_size(profile));
+            if let Some(profile) = unkept.min_by_key(|profile| size(profile)) {
+                let bound = match compute.request.kind {
+                    ComputeKind::Cap => "cap",
+                    ComputeKind::Guarantee => "floor",
+                };
+                return Self::Enforcement(format!(
+                    "{}, whose {bound} is {}",
+                    profile.name,
+                    in_a_word(compute.hold(profile))
+                ));
             }
         }
+        largest(gpu, want).map_or(Self::Profiles, Self::Size)
+    }
+
+    /// As the reason why the GPU is not chosen.
+    pub(super) fn told(&self, want: &Want) -> String {
+        match self {
+            Self::Enforcement(profile) => format!("it does not enforce the share: it has {profile}"),
+            Self::Size(largest) => format!("no profile satisfies {want}; the largest is {largest}"),
+            Self::Profiles => "it offers no profile now".to_owned(),
+        }
+    }
+
+    fn of_gpu(&self, gpu: PciAddress) -> String {
+        match self {
+            Self::Enforcement(has) => format!("{gpu} has {has}"),
+            Self::Size(largest) => format!("the largest on {gpu} is {largest}"),
+            Self::Profiles => format!("{gpu} offers no profile now"),
+        }
+    }
+
+    /// Of all GPUs: where some have the size and do not enforce it, those are told.
+    fn shortage(request: &Request, gpus: &[&GpuView]) -> Shortage {
+        let lacks: Vec<_> = gpus.iter().map(|gpu| (gpu.address(), Self::of(gpu, &request.want))).collect();
+        let told = |lacks: &[&(PciAddress, Self)]| {
+            lacks.iter().map(|(gpu, lack)| lack.of_gpu(*gpu)).collect::<Vec<_>>().join(", ")
+        };
+        let unenforced: Vec<_> =
+            lacks.iter().filter(|(_, lack)| matches!(lack, Self::Enforcement(_))).collect();
+        let asked = in_full(request);
+        if unenforced.is_empty() {
+            return Shortage::TooLarge { asked, fits: told(&lacks.iter().collect::<Vec<_>>()) };
+        }
+        Shortage::NotEnforced { asked, offered: told(&unenforced) }
+    }
+}
+
+const fn in_a_word(hold: Hold) -> &'static str {
+    match hold {
+        Hold::Enforced => "enforced",
+        Hold::BestEffort => "best effort",
+        Hold::NotAvailable => "not available",
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::{prelude::*, sample::Index};
 use vgpud_config::PciId;
-use vgpud_mdev::{DriverName, MdevType, SriovCapability};
+use vgpud_mdev::{AmdPartitioning, DriverName, MdevType, SpatialMode, SriovCapability};
 
 fn address(bus: u8) -> PciAddress {
     format!("0000:{bus:02x}:00.0").parse().unwrap()
@@ -62,6 +62,22 @@ fn reasons(considered: &[Consideration]) -> Vec<&str> {
     considered.iter().map(|consideration| consideration.reason.as_str()).collect()
 }
 
+fn share_of(mib: Option<u64>, compute: &str, enforced: bool) -> Request {
+    let memory = mib.map(|mib| Memory::from_bytes(mib << 20));
+    let compute = Some(ComputeWant { request: compute.parse().unwrap(), enforced });
+    Request { want: Want::Size { memory, compute }, gpu: None, numa: None, count: 1 }
+}
+
+/// A GPU of 4 VFs on AMD's driver, with dies of their own or sharing some.
+fn gim(bus: u8, spatial: SpatialMode) -> GpuView {
+    let capability =
+        SriovCapability { total: 8, enabled: 4, bound: 0, vf_aperture: Some(Memory::from_bytes(32 << 20)) };
+    let partitioning = Some(AmdPartitioning { spatial: Some(spatial), ..AmdPartitioning::default() });
+    let driver = Some(DriverName("gim".to_owned()));
+    let gpu = Gpu { driver, sriov: Some(capability), partitioning, ..gpu(bus) };
+    GpuView::new(gpu, Ok(MechanismKind::AmdGim), Vec::new(), Emptying::Never)
+}
+
 fn shortage(request: &Request, gpus: &[GpuView]) -> String {
     pack(request, gpus).unwrap_err().to_string()
 }
@@ -99,13 +115,47 @@ fn too_large_is_never_and_names_the_largest() {
 
 #[test]
 fn a_profile_without_a_share_of_compute_is_named_as_such() {
-    let compute = Some("25%".parse().unwrap());
-    let want = Want::Size { memory: Some(Memory::from_bytes(16 << 20)), compute };
-    let text = shortage(&Request { want, gpu: None, numa: None, count: 1 }, &[mdev(0xf0, 8, 4, 0)]);
+    let text = shortage(&share_of(Some(16), "25%", false), &[mdev(0xf0, 8, 4, 0)]);
     assert_eq!(
         text,
         "Asked 16MiB and 25% of compute; the largest on 0000:f0:00.0 is 32MiB with no share of compute (medium)"
     );
+}
+
+#[test]
+fn a_share_gets_the_smallest_profile_that_has_it_as_cap_or_guarantee() {
+    for (compute, name) in [("25%", "vf-4"), ("13%", "vf-4"), ("25%+", "vf-4"), ("30%", "vf-2"), ("30%+", "vf-2")] {
+        let placed = pack(&share_of(Some(16), compute, false), &[sriov(1, 0)]).unwrap();
+        assert_eq!(placed.choices[0].profile.name.to_string(), name, "{compute}");
+    }
+}
+
+#[test]
+fn where_enforcement_is_insisted_on_no_other_gpu_will_do() {
+    let gpus = [gim(1, SpatialMode::Spx), gim(2, SpatialMode::Cpx), sriov(3, 0)];
+    for compute in ["25%", "25%+"] {
+        let placed = pack(&share_of(None, compute, true), &gpus).unwrap();
+        assert_eq!(placed.choices[0].gpu, address(2));
+        let reasons: Vec<_> = placed.considered.iter().map(|gpu| gpu.reason.as_str()).collect();
+        let bound = if compute == "25%" { "cap" } else { "floor" };
+        assert_eq!(
+            [reasons[0], reasons[2]],
+            [
+                format!("it does not enforce the share: it has vf-4, whose {bound} is best effort"),
+                format!("it does not enforce the share: it has vf-4, whose {bound} is not available")
+            ]
+        );
+    }
+    let refusal = pack(&share_of(None, "25%+", true), &[gim(1, SpatialMode::Spx), sriov(3, 0)]).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "Asked 25%+ of compute, enforced; no GPU here enforces that: 0000:01:00.0 has vf-4, whose floor is best effort, \
+         0000:03:00.0 has vf-4, whose floor is not available; without `enforced` that would do"
+    );
+    let share = pack(&share_of(None, "30%", true), &[gim(2, SpatialMode::Cpx)]).unwrap_err();
+    assert!(matches!(share.shortage, Shortage::TooLarge { .. }), "{share}");
+    let full = pack(&Request { count: 5, ..share_of(None, "25%", true) }, &gpus).unwrap_err();
+    assert!(matches!(full.shortage, Shortage::TooMany { capacity: 4, .. }), "{full}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Why a GPU was chosen or not, in words.
 
-use super::{Best, Choice, Cost, GpuView, Rank, Request, Round, Search, eligible, refusal, size};
+use super::{Best, Choice, Cost, GpuView, Rank, Request, Round, Search, eligible, refusal::Lack, size};
 use std::fmt;
 use vgpud_config::{Memory, PciAddress};
 use vgpud_mdev::{Profile, mechanism};
@@ -148,17 +148,14 @@ impl Story<'_> {
 
     fn nothing_satisfies(&self, gpu: &GpuView) -> String {
         let want = &self.request.want;
-        let present: Vec<_> = gpu.profiles.iter().map(|profile| profile.name.to_string()).collect();
-        match refusal::largest(gpu, want) {
-            Some(_) if gpu.when_empty.iter().any(|profile| want.accepts(profile)) => {
-                format!(
-                    "it is cut into {} now, and can be cut otherwise when it is empty",
-                    present.join(", ")
-                )
-            }
-            Some(largest) => format!("no profile satisfies {want}; the largest is {largest}"),
-            None => "it offers no profile now".to_owned(),
+        if gpu.when_empty.iter().any(|profile| want.accepts(profile)) {
+            let present: Vec<_> = gpu.profiles.iter().map(|profile| profile.name.to_string()).collect();
+            return format!(
+                "it is cut into {} now, and can be cut otherwise when it is empty",
+                present.join(", ")
+            );
         }
+        Lack::of(gpu, want).told(want)
     }
 
     fn on_node(&self, gpu: &GpuView, how: &str) -> String {

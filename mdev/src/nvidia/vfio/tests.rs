@@ -121,6 +121,27 @@ fn another_owner_gets_another_vgpu_and_no_reset() {
     assert!(NvidiaVfio.makes_anew() && !NvidiaVfio.shows_memory());
 }
 
+/// The fixed share of a type is one of as many as the card holds, VFs and memory considered; which scheduler
+/// is set nobody says.
+#[test]
+fn a_time_sliced_vgpu_has_the_share_of_its_type_as_best_effort() {
+    let (_fake, host) = machine(&FakeVgpus::l40s());
+    let share = |name: &str| {
+        let profiles = NvidiaVfio.profiles(&seen(&host), &[]);
+        let of = profiles.into_iter().find(|offered| offered.name == profile(name)).unwrap();
+        (of.compute.unwrap().to_string(), of.holds)
+    };
+    assert_eq!(share("L40S-8Q"), ("16.66%".to_owned(), crate::Holds::BEST_EFFORT));
+    assert_eq!(share("L40S-1Q"), ("12.5%".to_owned(), crate::Holds::BEST_EFFORT));
+    create(&host, "L40S-8Q", 0).unwrap();
+    assert_eq!(share("L40S-8Q"), ("16.66%".to_owned(), crate::Holds::BEST_EFFORT));
+    let holds = |name: &str| NvidiaVfio.holds(&seen(&host), &profile(name));
+    assert_eq!(
+        (holds("L40S-8Q"), holds("A100-1-5C")),
+        (crate::Holds::BEST_EFFORT, crate::Holds::NOT_AVAILABLE)
+    );
+}
+
 #[test]
 fn what_is_offered_before_vfs_are_on_is_what_the_card_is_known_for() {
     let (_fake, host) = machine(&FakeVgpus::l40s());
