@@ -36,9 +36,9 @@ pub enum Error {
     #[error("There is no {what} {}; {list}", Quoted(name))]
     NoSuch { what: &'static str, name: String, list: &'static str, hint: Option<String> },
     #[error(
-        "Profile {profile} on {gpu} has {memory} of memory and {compute} of compute (cap: {cap}, floor: {floor}), which is not what was asked for; leave the profile or the amounts away, or name another GPU"
+        "Profile {profile} on {gpu} has {has}, which is not what was asked for; leave the profile or the amounts away, or name another GPU"
     )]
-    Disagree { profile: String, gpu: String, memory: String, compute: String, cap: String, floor: String },
+    Disagree { profile: String, gpu: String, has: String },
     #[error(transparent)]
     Settings(#[from] vgpud_config::SettingsError),
     #[error("There is no settings file {}", path.display())]

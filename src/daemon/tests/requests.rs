@@ -4,11 +4,11 @@ use super::bench::{Bench, Refused, SECOND, SRIOV};
 use crate::api::{self, create_progress::Step};
 use tokio_stream::StreamExt;
 use vgpud_config::{ClassSettings, ClassWant};
-use vgpud_mdev::fake::{FakeGpu, FakeHost, FakeXe};
+use vgpud_mdev::fake::{FakeGpu, FakeHost, FakeXe, XeShares};
 
 /// An Intel GPU with 4 VFs, and one of which nothing is known.
 async fn bench() -> Bench {
-    let xe = FakeXe { sriov_admin: true, vram: 16 << 30, vram_shown: true };
+    let xe = FakeXe { shares: XeShares::SriovAdmin, vram: 16 << 30, vram_shown: true };
     let machine = FakeHost::machine().gpu(FakeGpu::new(SRIOV).xe(4, xe)).gpu(FakeGpu::new(SECOND).sriov(4));
     let mut bench = Bench::new(&machine);
     let quarter = |compute: &str, enforced| {
