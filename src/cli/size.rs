@@ -76,10 +76,13 @@ pub async fn agreed(
         Some(lacking) => Err(Error::Disagree {
             profile: profile.to_string(),
             gpu: lacking.gpu.clone(),
-            memory: memory(lacking.memory_bytes),
-            compute: compute(lacking.compute_hundredths),
-            cap: hold(lacking.compute_cap),
-            floor: hold(lacking.compute_floor),
+            has: format!(
+                "{} of memory and {} of compute (cap: {}, floor: {})",
+                memory(lacking.memory_bytes),
+                compute(lacking.compute_hundredths),
+                hold(lacking.compute_cap),
+                hold(lacking.compute_floor)
+            ),
         }),
     }
 }

@@ -63,13 +63,13 @@ fn ask_for_a_share(daemon: &Daemon, gpu: &SimGpu, admin: &str) -> String {
     let on = format!("--gpu {}", gpu.address);
     assert_eq!(holds(daemon, gpu, "vf-24"), best_effort());
     daemon.ctl(&format!("create --compute 5% --enforced {on}")).fails_with(&[
-        &gpu.address,
+        gpu.address.as_str(),
         "no GPU here enforces that",
         "vf-24, whose cap is best effort",
     ]);
     let plan = daemon.json(&format!("create --compute 4%+ {on} --dry-run"));
     assert_eq!(plan["plan"]["slices"][0]["profile"], "vf-24", "{plan}");
-    if admin == "debugfs" {
+    if admin != "sysfs" {
         return daemon.create(&format!("--compute 4%+ {on}")).remove(0);
     }
     fs::write(gpu.sysfs("sriov_admin/.bulk_profile/sched_priority"), "normal").unwrap();
