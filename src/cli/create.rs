@@ -35,8 +35,8 @@ pub struct CreateArgs {
     /// On this GPU, by PCI address
     #[arg(long)]
     gpu: Option<PciAddress>,
-    /// On a GPU of this NUMA node: 0, or prefer:0, before all others; require:0, and no other. Default:
-    /// `numa_node` under [placement], where no GPU is named
+    /// On a GPU of this NUMA node where one has room, such as 0, or on no other, such as require:0;
+    /// default: `numa_node` under [placement], where no GPU is named
     #[arg(long, value_name = "NODE")]
     numa: Option<NumaAffinity>,
     #[command(flatten)]

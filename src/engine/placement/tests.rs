@@ -373,7 +373,7 @@ proptest! {
         };
         let addresses: Vec<_> = considered.iter().map(|consideration| consideration.gpu).collect();
         prop_assert_eq!(addresses, gpus.iter().map(GpuView::address).collect::<Vec<_>>());
-        let Ok(placement) = outcome else {
+        let Ok(placement) = &outcome else {
             prop_assert!(considered.iter().all(|one| one.verdict == Verdict::NotChosen));
             return Ok(());
         };
