@@ -62,7 +62,7 @@ fn ask_for_a_share(daemon: &Daemon, gpu: &SimGpu, admin: &str) -> String {
     let best_effort = || ("best-effort".to_owned(), "best-effort".to_owned());
     let on = format!("--gpu {}", gpu.address);
     assert_eq!(holds(daemon, gpu, "vf-24"), best_effort());
-    daemon.ctl(&format!("create --compute 5% --enforced {on}")).fails_with(&[
+    daemon.ctl(&format!("create --compute 4% --enforced {on}")).fails_with(&[
         gpu.address.as_str(),
         "no GPU here enforces that",
         "vf-24, whose cap is best effort",
@@ -77,7 +77,7 @@ fn ask_for_a_share(daemon: &Daemon, gpu: &SimGpu, admin: &str) -> String {
     daemon
         .ctl(&format!("create --compute 4%+ --enforced {on}"))
         .fails_with(&["vf-24, whose floor is best effort"]);
-    let id = daemon.create(&format!("--compute 5% --enforced {on}")).remove(0);
+    let id = daemon.create(&format!("--compute 4% --enforced {on}")).remove(0);
     let slice = daemon.slice(&id);
     assert_eq!((&slice["profile"], &slice["compute_cap"]), (&"vf-24".into(), &"enforced".into()), "{slice}");
     id

@@ -114,8 +114,9 @@ async fn what_is_insisted_on_is_served_where_it_is_enforced_and_refused_elsewher
     );
 
     bench.keep_the_turns_of_the_idle("low [normal]");
-    let capped = (SRIOV.to_owned(), "vf-4".to_owned(), api::Hold::Enforced, api::Hold::BestEffort);
-    assert_eq!(bench.offered(class("capped")).await, [capped]);
+    let capped = ["vf-1", "vf-2", "vf-4"]
+        .map(|name| (SRIOV.to_owned(), name.to_owned(), api::Hold::Enforced, api::Hold::BestEffort));
+    assert_eq!(bench.offered(class("capped")).await, capped);
     let steps = bench.ask(class("capped"), false).await.unwrap();
     let Some(Step::Done(done)) = steps.last() else { panic!("{steps:?}") };
     let made = &done.slices[0];
