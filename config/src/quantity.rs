@@ -99,6 +99,14 @@ impl ComputeShare {
         Self((10_000 / count.max(1)).max(1))
     }
 
+    /// `parts` of `count` equal parts, rounded down to a hundredth of a percent, at least that and no more
+    /// than the whole.
+    #[must_use]
+    pub fn parts_of(parts: u8, count: u8) -> Self {
+        let hundredths = u32::from(parts) * 10_000 / u32::from(count.max(1));
+        Self(u16::try_from(hundredths.clamp(1, 10_000)).unwrap_or(10_000))
+    }
+
     /// In hundredths of a percent.
     #[must_use]
     pub const fn hundredths(self) -> u16 {
@@ -234,6 +242,10 @@ mod tests {
         assert_eq!(ComputeShare::one_of(31).to_string(), "3.22%");
         assert_eq!(ComputeShare::one_of(0), ComputeShare::WHOLE);
         assert_eq!(ComputeShare::one_of(u16::MAX).to_string(), "0.01%");
+        assert_eq!(ComputeShare::parts_of(3, 7).to_string(), "42.85%");
+        for whole in [(7, 7), (9, 7), (1, 0)] {
+            assert_eq!(ComputeShare::parts_of(whole.0, whole.1), ComputeShare::WHOLE);
+        }
     }
 
     #[test]

@@ -17,7 +17,9 @@
 mod tests;
 
 use super::{
-    NvidiaVgpu, TypeNames, VENDOR, current, is_unnamed, left_half_way, profiles,
+    NvidiaVgpu, TypeNames, VENDOR, current, is_unnamed, left_half_way,
+    mig::change as mig,
+    profiles,
     sriov_manage::{self, Before},
     vgpu::{DRIVER, creatable, current_vgpu_type},
 };
@@ -106,6 +108,14 @@ impl<'a> Vf<'a> {
         }
     }
 
+    /// Destroys its vGPU, and what an attempt to do that has left.
+    fn destroy(&self) -> Result<(), Error> {
+        match self.current()? {
+            0 => mig::sweep(self.host, self.gpu),
+            _ => self.make_spare(),
+        }
+    }
+
     /// Destroys its vGPU.
     fn make_spare(&self) -> Result<(), Error> {
         if self.current()? == 0 {
@@ -130,7 +140,7 @@ impl<'a> Vf<'a> {
             (written, _) => written?,
         }
         match self.current()? {
-            0 => Ok(()),
+            0 => mig::sweep(self.host, self.gpu),
             now => Err(self.other("no vGPU", now)),
         }
     }
@@ -160,9 +170,11 @@ fn make(host: &Host, gpu: PciAddress, profile: &ProfileName, index: VfIndex) -> 
             }
         },
     }
-    vf.set(profile)?;
+    mig::make_room(host, gpu, profile)?;
+    vf.set(profile).map_err(|error| error.after_undo(&gpu, mig::sweep(host, gpu)))?;
     let name = InstanceName::Vf(index);
     let whole = || {
+        mig::check(host, gpu, profile, &vf.folder())?;
         binding::wait_for_node(host, vf.vf.address)?;
         instance::find(host, gpu, name)?.ok_or(Error::NoSuchInstance { gpu, name })
     };
@@ -185,6 +197,9 @@ impl Mechanism for NvidiaVfio {
         if let Some(why) = gpu.without_vfs().or_else(|| left_half_way(gpu)) {
             return Some(why);
         }
+        if let Some(why) = gpu.mig.as_ref().and_then(|mig| mig.unusable(gpu)) {
+            return Some(why);
+        }
         match (&gpu.driver, &gpu.nvidia) {
             (None, _) => Some("no driver is bound to it that could enable VFs".to_owned()),
             (Some(driver), _) if driver.0 != DRIVER => {
@@ -204,7 +219,7 @@ impl Mechanism for NvidiaVfio {
                 lacks.join(" and ")
             )),
             (_, Some(NvidiaVgpu::Off { sriov_manage, .. })) => {
-                profiles::known_types(gpu.id).next().is_none().then(|| {
+                profiles::profiles(gpu, &[]).is_empty().then(|| {
                     let tool = sriov_manage.display();
                     format!(
                         "its vGPU types are not known before its VFs are on: run `{tool} -e {}` after each \
@@ -264,7 +279,8 @@ impl Mechanism for NvidiaVfio {
         name: InstanceName,
     ) -> Result<Instance, Error> {
         let index = shares::index_of(self.kind(), gpu, name)?;
-        let before = sriov_manage::turn_on(host, gpu)?;
+        let ready = mig::prepare(host, gpu, profile).and_then(|()| sriov_manage::turn_on(host, gpu));
+        let before = ready.map_err(|error| error.after_undo(&gpu, mig::put_back(host, gpu)))?;
         make(host, gpu, profile, index).map_err(|error| match before {
             Before::On => error,
             Before::Off => error.after_undo(&gpu, self.retire(host, gpu)),
@@ -273,7 +289,7 @@ impl Mechanism for NvidiaVfio {
 
     fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error> {
         match Vf::find(host, gpu, shares::index_of(self.kind(), gpu, name)?)? {
-            Some(vf) => vf.make_spare(),
+            Some(vf) => vf.destroy(),
             None => Ok(()),
         }
     }
@@ -288,6 +304,7 @@ impl Mechanism for NvidiaVfio {
         if !instances.is_empty() {
             return Err(Error::InUse { gpu, instances });
         }
-        sriov_manage::turn_off(host, gpu)
+        sriov_manage::turn_off(host, gpu)?;
+        mig::put_back(host, gpu)
     }
 }
