@@ -129,6 +129,7 @@ fn everything_can_be_set() {
         [gpu."41:00.0"]
         mechanism = "mdev"
         reuse = "same-owner"
+        mig = "on"
         [placement]
         strategy = "spread"
         numa_node = "require:1"
@@ -148,6 +149,7 @@ fn everything_can_be_set() {
     let scrub = ScrubSettings { reuse: Reuse::Reset, deadline: Duration::from_secs(300) };
     assert_eq!(settings.scrub, scrub);
     assert_eq!(settings.reuse("41:00.0".parse().unwrap()), Reuse::SameOwner);
+    assert_eq!(settings.mig(), [("41:00.0".parse().unwrap(), MigMode::On)].into());
     assert_eq!(settings.reuse("42:00.0".parse().unwrap()), Reuse::Reset);
     assert_eq!(settings.daemon.socket, Path::new("/run/other.sock"));
     assert_eq!(settings.daemon.state_dir, DaemonSettings::default().state_dir);

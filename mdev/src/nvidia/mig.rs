@@ -58,7 +58,7 @@ pub struct MigSeen {
 }
 
 /// A kind of GPU instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct MigKind {
     pub class: MigClass,
     pub attribute: Option<MigAttribute>,

@@ -3,7 +3,8 @@
 //! | rule | so |
 //! |---|---|
 //! | VFs are turned on by `sriov-manage` alone, all at once | the first vGPU does it, the last one gone turns them off ([`super::sriov_manage`]) |
-//! | that ends GPU instances of MIG and mixed sizes which were set while VFs were off | it is the administrator's to set them with VFs on |
+//! | that ends mixed sizes which were set while VFs were off | it is the administrator's to set them with VFs on |
+//! | it ends GPU instances of MIG too | they are made when VFs are on, one for each vGPU ([`super::mig`]) |
 //! | a VF becomes a vGPU when the number of a type is written to `nvidia/current_vgpu_type`, and a spare by 0 | a profile is a type's name, and its number is read from the VF's own list right before |
 //! | the driver refuses types that it lists (EIO), and what was set before is lost | the type is read back, and a VF that got none is left a spare |
 //! | writing 0 fails while a VM holds the VF (EBUSY, EPERM) | it is tried for 10 s, and the error says so |

@@ -206,3 +206,21 @@ impl Document for OneGpu {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(mig: Option<api::Mig>) -> String {
+        let gpu = api::Gpu { address: "0000:41:00.0".into(), mig, ..api::Gpu::default() };
+        Gpus::new([Gpu::from(gpu)]).text()
+    }
+
+    #[test]
+    fn mig_is_shown_where_there_is_some() {
+        let mig = api::Mig { words: "on, 2 GPU instances".into(), ..api::Mig::default() };
+        let text = with(Some(mig));
+        assert!(text.contains("MIG") && text.contains("on, 2 GPU instances"), "{text}");
+        assert!(!with(None).contains("MIG"));
+    }
+}

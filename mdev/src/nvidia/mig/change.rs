@@ -40,12 +40,16 @@ pub(in crate::nvidia) fn prepare(host: &Host, gpu: PciAddress, profile: &Profile
     Err(Error::Unusable { gpu, why })
 }
 
-/// Sets MIG back to what it was before [`prepare`], where that changed it. There are no VFs.
+/// Sets MIG back to what it was before [`prepare`], where that changed it. While there are VFs it is needed,
+/// and nothing is done.
 ///
 /// # Errors
 /// Where it cannot be set back; GPU instances that are in the way are named.
 pub(in crate::nvidia) fn put_back(host: &Host, gpu: PciAddress) -> Result<(), Error> {
     let Some(card) = Card::find(host, gpu)? else { return Ok(()) };
+    if card.has_vfs()? {
+        return Ok(());
+    }
     let notes = card.notes();
     if let Some(before) = notes.read()?.mode_before {
         let now = card.mode()?;
@@ -174,10 +178,14 @@ impl Card<'_> {
         Ok(self.smi().mode()?.map(|mode| mode.current))
     }
 
+    fn has_vfs(&self) -> Result<bool, Error> {
+        Ok(PhysicalFunction { host: self.host, gpu: self.gpu }.enabled()? > 0)
+    }
+
     /// MIG as it is now, after it was set as the settings ask where it can be.
     fn settle(&self) -> Result<Option<MigMode>, Error> {
         let Some(mode) = self.smi().mode()? else { return Ok(None) };
-        let has_vfs = PhysicalFunction { host: self.host, gpu: self.gpu }.enabled()? > 0;
+        let has_vfs = self.has_vfs()?;
         let wanted = self.host.mig(self.gpu).filter(|wanted| *wanted != mode.current && !has_vfs);
         let Some(wanted) = wanted else { return Ok(Some(mode.current)) };
         let notes = self.notes();
@@ -277,10 +285,14 @@ impl Card<'_> {
     }
 
     fn end_ours(&self) -> Result<(), Error> {
-        self.instances()?
-            .iter()
-            .filter(|instance| instance.is_left())
-            .try_for_each(|instance| self.end(instance))
+        let there = self.instances()?;
+        let mut places = Vec::new();
+        for instance in &there {
+            places.push((self.profile(instance.place)?.id, instance.place.start));
+        }
+        // Somebody else may have ended what is noted.
+        self.notes().keep(&places)?;
+        there.iter().filter(|instance| instance.is_left()).try_for_each(|instance| self.end(instance))
     }
 
     fn is_shared(&self, id: Option<u32>) -> Result<bool, Error> {

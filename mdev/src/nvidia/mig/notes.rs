@@ -88,9 +88,14 @@ impl Notes<'_> {
         self.change(|noted| noted.instances.retain(|made| *made != (profile, start)))
     }
 
-    /// Of GPU instances that are there no more.
+    /// No more than those GPU instances are there.
+    pub(super) fn keep(&self, there: &[(u32, u8)]) -> Result<(), Error> {
+        self.change(|noted| noted.instances.retain(|made| there.contains(made)))
+    }
+
+    /// None is there any more.
     pub(super) fn forget_instances(&self) -> Result<(), Error> {
-        self.change(|noted| noted.instances.clear())
+        self.keep(&[])
     }
 
     /// The file is replaced as a whole: a reader, or a vgpud that comes after a crash, finds the old or the

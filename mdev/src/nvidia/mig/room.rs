@@ -1,6 +1,6 @@
 //! What fits into a card beside what is there, by its geometry: pure.
 
-use super::{Mig, MigInstance, MigKind, geometry, kind_of};
+use super::{InstanceUse, Mig, MigInstance, MigKind, geometry, kind_of};
 use crate::{
     ComputeShare, Gpu, PciId, Profile, ProfileName, Taken, cards,
     nvidia::{Blocked, Geometry, GpuInstance, Layout, LayoutError, profiles::rank, vgpu::understood},
@@ -103,7 +103,7 @@ impl<'a> Offer<'a> {
         // GPU instances end when VFs are turned on.
         let there = if gpu.has_vfs() { &seen.instances[..] } else { &[] };
         let room = Room::new(geometry, there).ok()?;
-        let used = there.iter().filter(|instance| matches!(instance.used_by, super::InstanceUse::Vgpu(_)));
+        let used = there.iter().filter(|instance| matches!(instance.used_by, InstanceUse::Vgpu(_)));
         let used = used.map(|instance| instance.place.kind()).collect();
         let most = |kind: MigKind, driver: u8| {
             // The driver counts what vgpud would end before.
@@ -127,8 +127,7 @@ impl<'a> Offer<'a> {
     fn profiles(mut self, taken: &[Taken]) -> Vec<Profile> {
         // A slice that is there has its GPU instance, or had it and gets it back.
         let mut used = self.used.clone();
-        let mut coming: BTreeMap<(crate::nvidia::MigClass, Option<crate::nvidia::MigAttribute>), usize> =
-            BTreeMap::new();
+        let mut coming: BTreeMap<MigKind, usize> = BTreeMap::new();
         for slice in taken {
             let Some(kind) = kind_of(self.gpu.id, &slice.profile) else { continue };
             let backed = used.iter().position(|used| slice.exists && *used == kind);
@@ -137,7 +136,7 @@ impl<'a> Offer<'a> {
                 None => {
                     // Where it finds no room its own creation says so.
                     let _ = self.room.take(kind);
-                    *coming.entry((kind.class, kind.attribute)).or_default() += 1;
+                    *coming.entry(kind).or_default() += 1;
                 }
             }
         }
@@ -149,7 +148,7 @@ impl<'a> Offer<'a> {
         let types = known_types(self.gpu.id).filter_map(|(name, kind)| {
             let alike = taken.iter().filter(|slice| slice.profile == *name).count();
             let (_, driver) = self.kinds.iter().find(|(offered, _)| *offered == kind)?;
-            let coming = coming.get(&(kind.class, kind.attribute)).copied().unwrap_or(0);
+            let coming = coming.get(&kind).copied().unwrap_or(0);
             let available = self.room.fit(kind).min(driver.saturating_sub(coming)).min(free_vfs);
             let most = self.geometry.profile(kind.class, kind.attribute).map_or(0, |known| known.max);
             let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);

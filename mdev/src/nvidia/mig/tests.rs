@@ -200,6 +200,27 @@ fn mig_decides_which_types_there_are() {
     assert_eq!(fake.snapshot(), before);
 }
 
+/// A creation that fails takes nothing from the slices that there are.
+#[test]
+fn a_refusal_leaves_the_gpu_instances_of_other_slices_as_they_are() {
+    for wanted in [None, Some(MigMode::On)] {
+        let mode = if wanted.is_some() { MigMode::Off } else { MigMode::On };
+        let (fake, host) = machine(&FakeVgpus::a100(mode), wanted);
+        create(&host, "A100D-3-40C", 0).unwrap();
+        let before = fake.snapshot();
+        let told = told(create(&host, "A100D-40C", 1));
+        assert!(told.starts_with("GPU 0000:41:00.0 cannot be cut: MIG is on"), "{told}");
+        fake.nvidia_smi(Some(FakeSmi::Hangs));
+        create(&host, "A100D-1-10C", 1).unwrap_err();
+        fake.nvidia_smi(None);
+        assert_eq!(fake.snapshot(), before);
+        destroy(&host, 0);
+        assert_eq!(fake.gpu_instances(gpu()), []);
+        NvidiaVfio.retire(&host, gpu()).unwrap();
+        assert_eq!(mig(&host).mode, mode);
+    }
+}
+
 #[test]
 fn mig_is_set_as_the_settings_ask_and_set_back() {
     for (before, wanted, name) in
@@ -287,12 +308,15 @@ fn gpu_instances_that_somebody_ended_are_made_again() {
         host.kernel().turn_vfs(&host, gpu(), turn).unwrap();
     }
     assert_eq!((instance::list(&host, gpu()).unwrap(), places(&host)), (vec![], vec![]));
+    destroy(&host, 0);
+    let notes = || Notes { host: &host, gpu: gpu() }.read().unwrap();
+    assert_eq!(notes(), notes::Noted::default(), "nor is it noted any more");
     create(&host, "A100D-3-40C", 0).unwrap();
     assert_eq!(fake.gpu_instances(gpu()).len(), 1);
     host.kernel().turn_vfs(&host, gpu(), Turn::Off).unwrap();
     destroy(&host, 0);
     NvidiaVfio.retire(&host, gpu()).unwrap();
-    assert_eq!(Notes { host: &host, gpu: gpu() }.read().unwrap(), notes::Noted::default());
+    assert_eq!(notes(), notes::Noted::default());
 }
 
 #[test]
@@ -396,7 +420,8 @@ fn a_refused_type_or_a_failed_tool_leaves_no_gpu_instance() {
 /// asked for again is done, and in the end nothing is left.
 #[test]
 fn a_vgpud_that_is_killed_at_any_write_goes_on_and_leaves_nothing() {
-    let steps: [(&str, fn(&Host)); 5] = [
+    type Step = (&'static str, fn(&Host));
+    let steps: [Step; 5] = [
         ("create the first", |host| drop(create(host, "A100D-3-40C", 0).unwrap())),
         ("create the second", |host| drop(create(host, "A100D-4-40C", 1).unwrap())),
         ("destroy the first", |host| destroy(host, 0)),
