@@ -365,6 +365,8 @@ fn device(error: &mdev::Error) -> (Code, &'static str) {
         E::VgpuRefused { .. } => (Code::FailedPrecondition, "TYPE_REFUSED"),
         E::DeadVf { .. } => (Code::FailedPrecondition, "VF_UNUSABLE"),
         E::SriovManage { .. } | E::Run { .. } => (Code::Internal, "SRIOV_MANAGE"),
+        E::Mig { .. } => (Code::Internal, "MIG"),
+        E::Note { .. } => (Code::Internal, "NOTES"),
         E::NoVfioDriver { .. } => (Code::FailedPrecondition, "MODULE_MISSING"),
         E::WrongName { .. } => (Code::Internal, "INTERNAL"),
         E::TimedOut(_) => (Code::DeadlineExceeded, "TIMED_OUT"),

@@ -26,7 +26,7 @@ pub use principal::{Account, AccountError, Principal, PrincipalError};
 pub use quantity::{ComputeKind, ComputeRequest, ComputeShare, Memory, QuantityError};
 pub use settings::{
     AccessSettings, Allowance, CdiSettings, ClassSettings, ClassWant, Confinement, DaemonSettings,
-    GpuSelection, GpuSettings, NodeKind, NvidiaSettings, PlacementSettings, PlacementStrategy, Quota,
-    QuotaSettings, Reuse, RunSettings, ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
+    GpuSelection, GpuSettings, MigMode, NodeKind, NvidiaSettings, PlacementSettings, PlacementStrategy,
+    Quota, QuotaSettings, Reuse, RunSettings, ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
 };
 pub use shown::{Quoted, Shown, printable};

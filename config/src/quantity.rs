@@ -25,7 +25,7 @@ pub struct ComputeRequest {
 /// What a share of compute is to its slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ComputeKind {
-    /// Never more than that, even while the neighbours are idle.
+    /// All that the slice gets, even while the neighbours are idle.
     Cap,
     /// Never less than that, and more while the neighbours leave it idle.
     Guarantee,
@@ -39,8 +39,8 @@ pub enum QuantityError {
     #[error("{} is not a share of compute; write a percentage from 0.01% to 100%, such as 25%", Quoted(.0))]
     Share(String),
     #[error(
-        "{} is not a request for compute; write a percentage from 0.01% to 100%: 25% for never more, 25%+ for never less \
-         and what is idle beside it",
+        "{} is not a request for compute; write a percentage from 0.01% to 100%: 25% as a cap, 25%+ as a floor \
+         with what is idle beside it",
         Quoted(.0)
     )]
     Request(String),
@@ -97,6 +97,14 @@ impl ComputeShare {
     #[must_use]
     pub fn one_of(count: u16) -> Self {
         Self((10_000 / count.max(1)).max(1))
+    }
+
+    /// `parts` of `count` equal parts, rounded down to a hundredth of a percent, at least that and no more
+    /// than the whole.
+    #[must_use]
+    pub fn parts_of(parts: u8, count: u8) -> Self {
+        let hundredths = u32::from(parts) * 10_000 / u32::from(count.max(1));
+        Self(u16::try_from(hundredths.clamp(1, 10_000)).unwrap_or(10_000))
     }
 
     /// In hundredths of a percent.
@@ -234,6 +242,10 @@ mod tests {
         assert_eq!(ComputeShare::one_of(31).to_string(), "3.22%");
         assert_eq!(ComputeShare::one_of(0), ComputeShare::WHOLE);
         assert_eq!(ComputeShare::one_of(u16::MAX).to_string(), "0.01%");
+        assert_eq!(ComputeShare::parts_of(3, 7).to_string(), "42.85%");
+        for whole in [(7, 7), (9, 7), (1, 0)] {
+            assert_eq!(ComputeShare::parts_of(whole.0, whole.1), ComputeShare::WHOLE);
+        }
     }
 
     #[test]
@@ -246,8 +258,8 @@ mod tests {
             assert_eq!(
                 read(bad).unwrap_err().to_string(),
                 format!(
-                    "{bad:?} is not a request for compute; write a percentage from 0.01% to 100%: 25% for never more, \
-                     25%+ for never less and what is idle beside it"
+                    "{bad:?} is not a request for compute; write a percentage from 0.01% to 100%: 25% as a cap, \
+                     25%+ as a floor with what is idle beside it"
                 )
             );
         }

@@ -15,8 +15,8 @@ pub use quota::{Allowance, Quota, QuotaSettings};
 use crate::{
     Account, ClassName, ConsumerName, MechanismKind, Memory, NumaAffinity, PciAddress, PciId, Principal,
 };
-use serde::Deserialize;
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 /// Everything an operator may set. Every key has a default: an absent file means the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -101,6 +101,25 @@ pub struct GpuSettings {
     pub mechanism: Option<MechanismKind>,
     /// What must be known of its slices before somebody else gets them; default: as `[scrub]` says.
     pub reuse: Option<Reuse>,
+    /// MIG before its first slice, where it is NVIDIA's; default: as it is.
+    pub mig: Option<MigMode>,
+}
+
+/// Whether an NVIDIA GPU is divided by Multi-Instance GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MigMode {
+    On,
+    Off,
+}
+
+impl fmt::Display for MigMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+        })
+    }
 }
 
 /// How GPUs are chosen.
@@ -191,6 +210,9 @@ pub struct NvidiaSettings {
     /// `/usr/lib/nvidia/sriov-manage`.
     #[serde(deserialize_with = "value::absolute")]
     pub sriov_manage: PathBuf,
+    /// The driver's tool that tells of MIG and changes it. Default `/usr/bin/nvidia-smi`.
+    #[serde(deserialize_with = "value::absolute")]
+    pub nvidia_smi: PathBuf,
 }
 
 /// What must be known of a slice before somebody else gets it.
@@ -225,6 +247,12 @@ impl Settings {
     #[must_use]
     pub fn reuse(&self, gpu: PciAddress) -> Reuse {
         self.gpu.get(&gpu).and_then(|gpu| gpu.reuse).unwrap_or(self.scrub.reuse)
+    }
+
+    /// MIG of the GPUs of which something is asked.
+    #[must_use]
+    pub fn mig(&self) -> BTreeMap<PciAddress, MigMode> {
+        self.gpu.iter().filter_map(|(address, gpu)| Some((*address, gpu.mig?))).collect()
     }
 }
 
@@ -271,7 +299,7 @@ impl Default for RunSettings {
 
 impl Default for NvidiaSettings {
     fn default() -> Self {
-        Self { sriov_manage: "/usr/lib/nvidia/sriov-manage".into() }
+        Self { sriov_manage: "/usr/lib/nvidia/sriov-manage".into(), nvidia_smi: "/usr/bin/nvidia-smi".into() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What NVIDIA's driver shows of vGPUs.
 
 use crate::{message, words};
+use vgpud_mdev::fuzzing::{self, MigListing};
 use vgpud_mdev::nvidia::{Geometry, GeometryProfile, MigClass, MigProfile, VgpuType, creatable_types};
 
 /// Names of one card, a line each: what each says, and what they say beside one another.
@@ -50,5 +51,17 @@ pub fn creatable_vgpus(data: &[u8]) {
             assert!(types.iter().all(|row| row.id.number() > 0 && !row.name.is_empty()));
         }
         Err(error) => message::check_error(&error, text),
+    }
+}
+
+/// What `nvidia-smi` prints of MIG.
+pub fn mig_listing(data: &[u8]) {
+    let text = &crate::text(data);
+    for listing in MigListing::ALL {
+        match fuzzing::mig_listing(listing, text) {
+            // Each takes a line of its own.
+            Ok(rows) => assert!(rows <= text.lines().count(), "{rows} of {text:?}"),
+            Err(error) => message::check_error(&error, text),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong with a device.
 
 use crate::{DriverName, MdevUuid, PciAddress, ProfileName, VfIndex};
-use std::{io, path::PathBuf};
+use std::{error, io, iter, path::PathBuf};
 use vgpud_config::Quoted;
 
 /// One failure, in a sentence that names the device, the value and the way out.
@@ -68,6 +68,20 @@ pub enum Error {
         found: String,
         way_out: String,
     },
+    /// What `nvidia-smi` tells of MIG is not what it was run for, or not understood.
+    #[error("GPU {gpu}: {found}; {way_out}")]
+    Mig {
+        gpu: PciAddress,
+        /// How it is, and what the tool said.
+        found: String,
+        way_out: String,
+    },
+    #[error("Cannot note in {} what vgpud changes of MIG, and so it changes nothing", path.display())]
+    Note {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("Cannot run {}", program.display())]
     Run {
         program: PathBuf,
@@ -114,6 +128,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// The sentence with those of its causes.
+    pub(crate) fn with_causes(&self) -> String {
+        let causes = iter::successors(error::Error::source(self), |error| error.source());
+        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
+    }
+
     /// This failure, after the attempt to take back what came before it on `device`.
     pub(crate) fn after_undo(self, device: &impl ToString, undo: Result<(), Self>) -> Self {
         match undo {

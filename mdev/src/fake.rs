@@ -11,6 +11,7 @@
 //! | `sriov_admin`, its debugfs forerunner | drivers/gpu/drm/xe: VFs from 1, rounding, fair shares, EOPNOTSUPP |
 //! | files of gim | amd/MxGPU-Virtualization: VFs from the start, ENOENT on `sriov_numvfs` |
 //! | `nvidia/current_vgpu_type`, `creatable_vgpu_types`, `sriov-manage` | NVIDIA Virtual GPU Software User Guide, and what its users report |
+//! | `nvidia-smi` | MIG, as NVIDIA's guides and the users of vGPUs on MIG say |
 //! | `reset` | drivers/pci/pci.c, as far as "a method exists" |
 //! | `/dev/vfio` nodes, `vfio-dev`, IOMMU groups | drivers/vfio, as far as they exist or not |
 //!
@@ -30,6 +31,7 @@ mod fault;
 mod gpu;
 mod kernel;
 mod mediated;
+mod mig;
 mod nvidia;
 mod personality;
 mod skip;
@@ -41,6 +43,7 @@ mod virtual_function;
 pub use config_space::function;
 pub use gpu::{FakeGpu, FakeMdevType, FakeXe, XeShares};
 pub use kernel::FakeKernel;
+pub use mig::FakeSmi;
 pub use nvidia::{FakeTurn, FakeVgpus};
 pub use skip::skip;
 
@@ -190,6 +193,33 @@ impl FakeHost {
     /// What NVIDIA's tool does when it is run next, and then and then; afterwards it works.
     pub fn sriov_manage(&self, turns: &[FakeTurn]) {
         self.kernel.plan_turns(turns);
+    }
+
+    /// How `nvidia-smi` tells of MIG from now on; none: well. What it changes it changes all the same.
+    pub fn nvidia_smi(&self, how: Option<FakeSmi>) {
+        self.kernel.state().smi = how;
+    }
+
+    /// Somebody else makes a GPU instance, with a compute instance or without; returns its id.
+    pub fn gpu_instance(&self, gpu: PciAddress, profile: u32, start: u8, compute: bool) -> u32 {
+        self.kernel.plant_instance(gpu, profile, start, compute)
+    }
+
+    /// The ids of a GPU's GPU instances, in the order in which they were made.
+    #[must_use]
+    pub fn gpu_instances(&self, gpu: PciAddress) -> Vec<u32> {
+        self.kernel
+            .state()
+            .mig
+            .get(&gpu)
+            .map(|mig| mig.instances.iter().map(|gi| gi.id).collect())
+            .unwrap_or_default()
+    }
+
+    /// At the `n`-th write from now on (from 0), of any attribute or by one of NVIDIA's tools, the process is
+    /// killed when it is done: whoever writes unwinds.
+    pub fn die_at(&self, n: usize) {
+        self.kernel.add("", n, Fault::Die);
     }
 
     /// What the kernel makes from now on (VFs, mediated devices, VFIO nodes) is seen after so many

@@ -1,7 +1,8 @@
 //! Private readers of outside bytes, for the crate in `fuzz/`.
 
 use crate::{
-    ConfigSpace, Memory, PciId, inventory::resource, mdev_bus::description, module_alias, pci_ids::PciIds,
+    ConfigSpace, Memory, PciId, inventory::resource, mdev_bus::description, module_alias,
+    nvidia::smi::listing, pci_ids::PciIds,
 };
 
 /// Of `modules.alias`, for a device with this `modalias`.
@@ -32,4 +33,30 @@ pub fn total_vfs(config: &ConfigSpace) -> Option<u16> {
 #[must_use]
 pub fn vf_aperture(resources: &str, total_vfs: u16) -> Option<Memory> {
     resource::vf_aperture(resources, total_vfs)
+}
+
+/// What `nvidia-smi` can be asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum MigListing {
+    Mode,
+    Profiles,
+    Instances,
+    ComputeInstances,
+}
+
+impl MigListing {
+    pub const ALL: [Self; 4] = [Self::Mode, Self::Profiles, Self::Instances, Self::ComputeInstances];
+}
+
+/// How many rows such a text has.
+///
+/// # Errors
+/// Where it is none.
+pub fn mig_listing(of: MigListing, text: &str) -> Result<usize, impl std::error::Error + use<>> {
+    match of {
+        MigListing::Mode => listing::mode(text).map(|mode| usize::from(mode.is_some())),
+        MigListing::Profiles => listing::profiles(text).map(|rows| rows.len()),
+        MigListing::Instances => listing::instances(text).map(|rows| rows.len()),
+        MigListing::ComputeInstances => listing::compute_instances(text).map(|rows| rows.len()),
+    }
 }

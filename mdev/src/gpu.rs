@@ -1,6 +1,9 @@
 //! What the kernel says of one physical GPU.
 
-use crate::{AmdPartitioning, Memory, PciAddress, PciId, ProfileName, XeProvisioning, nvidia::NvidiaVgpu};
+use crate::{
+    AmdPartitioning, Memory, PciAddress, PciId, ProfileName, XeProvisioning,
+    nvidia::{Mig, NvidiaVgpu},
+};
 use serde::Serialize;
 use std::fmt;
 
@@ -75,6 +78,8 @@ pub struct Gpu {
     pub partitioning: Option<AmdPartitioning>,
     /// None where it is not on NVIDIA's driver, or has no VFs to share.
     pub nvidia: Option<NvidiaVgpu>,
+    /// None where it has no MIG.
+    pub mig: Option<Mig>,
 }
 
 impl Gpu {
@@ -97,6 +102,7 @@ impl Gpu {
             xe: None,
             partitioning: None,
             nvidia: None,
+            mig: None,
         }
     }
 

@@ -3,11 +3,12 @@
 use crate::attribute::{Kernel, RunningKernel};
 use crate::{MdevUuid, PciAddress};
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use vgpud_config::NvidiaSettings;
+use vgpud_config::{MigMode, NvidiaSettings};
 
 /// A Linux host seen from one root folder: `/` in production, a temporary tree in unit tests, where
 /// something else plays the kernel too.
@@ -16,7 +17,8 @@ pub struct Host {
     root: PathBuf,
     kernel: Arc<dyn Kernel>,
     patience: Duration,
-    sriov_manage: PathBuf,
+    nvidia: NvidiaSettings,
+    mig: Arc<BTreeMap<PciAddress, MigMode>>,
 }
 
 impl Default for Host {
@@ -29,8 +31,8 @@ impl Host {
     /// The host below `root`, with the running kernel and a patience of 60 s.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let patience = Duration::from_secs(60);
-        let sriov_manage = NvidiaSettings::default().sriov_manage;
-        Self { root: root.into(), kernel: Arc::new(RunningKernel), patience, sriov_manage }
+        let (nvidia, mig) = (NvidiaSettings::default(), Arc::default());
+        Self { root: root.into(), kernel: Arc::new(RunningKernel), patience, nvidia, mig }
     }
 
     /// The same host, where `kernel` answers to writes.
@@ -52,17 +54,40 @@ impl Host {
         self.patience
     }
 
-    /// The same host, with NVIDIA's tool at this absolute path (`sriov_manage` in `[nvidia]` of the
-    /// settings).
+    /// The same host, with NVIDIA's tools where the settings say (`[nvidia]`).
     #[must_use]
-    pub fn with_sriov_manage(self, path: &Path) -> Self {
-        Self { sriov_manage: path.to_owned(), ..self }
+    pub fn with_nvidia(self, settings: &NvidiaSettings) -> Self {
+        Self { nvidia: settings.clone(), ..self }
     }
 
     /// NVIDIA's tool that turns virtual functions on and off, whether it is there or not.
     #[must_use]
     pub fn sriov_manage(&self) -> PathBuf {
-        self.path(&self.sriov_manage)
+        self.path(&self.nvidia.sriov_manage)
+    }
+
+    /// NVIDIA's tool that tells of MIG and changes it, whether it is there or not.
+    #[must_use]
+    pub fn nvidia_smi(&self) -> PathBuf {
+        self.path(&self.nvidia.nvidia_smi)
+    }
+
+    /// The same host, with MIG as the settings ask for it (`mig` in `[gpu."…"]`).
+    #[must_use]
+    pub fn with_mig(self, mig: BTreeMap<PciAddress, MigMode>) -> Self {
+        Self { mig: Arc::new(mig), ..self }
+    }
+
+    /// What the settings ask of MIG on this GPU.
+    #[must_use]
+    pub fn mig(&self, gpu: PciAddress) -> Option<MigMode> {
+        self.mig.get(&gpu).copied()
+    }
+
+    /// Where vgpud notes what it changes of MIG: gone after a start of the host, as its GPU instances are.
+    #[must_use]
+    pub fn mig_notes(&self) -> PathBuf {
+        self.path("run/vgpud/mig")
     }
 
     pub(crate) fn kernel(&self) -> &dyn Kernel {

@@ -72,6 +72,11 @@ fn id(host: &Host, address: PciAddress, vendor: &str, device: &str) -> Result<Op
     Ok(part(vendor)?.zip(part(device)?).map(|(vendor, device)| PciId { vendor, device }))
 }
 
+/// Vendor and device of a PCI function; none where there is no such function.
+pub(crate) fn id_of(host: &Host, address: PciAddress) -> Result<Option<PciId>, Error> {
+    id(host, address, "vendor", "device")
+}
+
 /// The GPU at `address`, or why what is there is none; nothing where no function is there.
 fn look(
     host: &Host,
@@ -107,7 +112,10 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
     let (driver, sriov) = (device::driver(&folder)?, sriov(host, address)?);
     let is_on = |name: &str| driver.as_ref().is_some_and(|driver| driver.0 == name);
     let enabled = sriov.as_ref().map_or(0, |sriov| sriov.enabled);
+    let nvidia = nvidia::read(host, address, id, driver.as_ref(), sriov.as_ref())?;
     Ok(Gpu {
+        mig: nvidia::read_mig(host, address, id, nvidia.as_ref()),
+        nvidia,
         xe: if is_on(intel_xe::DRIVER) { intel_xe::provisioning(host, address, enabled) } else { None },
         partitioning: if is_on(amd_gim::DRIVER) { amd_gim::partitioning(host, address) } else { None },
         subsystem: self::id(host, address, "subsystem_vendor", "subsystem_device")?,
@@ -117,7 +125,6 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
         iommu_group: device::iommu_group(host, &folder)?,
         reset_methods: methods.split_whitespace().map(str::to_owned).collect(),
         mdev_types: mdev_bus::types(host, address)?,
-        nvidia: nvidia::read(host, address, id, driver.as_ref(), sriov.as_ref())?,
         driver,
         sriov,
         ..Gpu::new(address, id, class)

@@ -2,7 +2,8 @@
 //! [`Mechanism`]s that cut them, one module each, and the kernel's events ([`uevent`]).
 //!
 //! Nothing here knows a VMM, a container runtime or the daemon, and nothing is remembered between
-//! calls: what a function returns was read from the kernel when it was called.
+//! calls: what a function returns was read from the kernel when it was called. One thing no kernel tells is
+//! noted in `/run`: what of a GPU's MIG vgpud changed.
 //!
 //! Unit tests of this crate and of others run against `fake`, a folder that plays sysfs.
 

@@ -7,18 +7,26 @@
 
 mod creatable;
 mod geometry;
+mod mig;
 mod mig_profile;
 mod profiles;
+pub(crate) mod smi;
 pub(crate) mod sriov_manage;
+pub(crate) mod tool;
 pub(crate) mod vfio;
 mod vgpu;
 mod vgpu_type;
 
 pub use creatable::{CreatableError, CreatableType, VgpuTypeId, creatable_types};
 pub use geometry::{Blocked, GpuInstance, Layout, LayoutError, Placeable};
+pub(crate) use mig::read as read_mig;
+pub use mig::{InstanceUse, Mig, MigInstance, MigKind, MigOffer, MigSeen};
 pub use mig_profile::{MigProfile, MigProfileError, MigSize};
-pub use sriov_manage::{Turn, Turned};
+pub use smi::SmiCommand;
+pub use sriov_manage::Turn;
+pub use tool::Said;
 pub use vgpu::{NvidiaVgpu, OfferedType, VgpuVf};
 pub(crate) use vgpu::{TypeNames, VENDOR, current, is_unnamed, left_half_way, read};
 pub use vgpu_type::{MigPart, VgpuType, VgpuTypeError};
+pub use vgpud_config::MigMode;
 pub use vgpud_config::catalogue::{Geometry, GeometryProfile, MigAttribute, MigClass, VgpuSeries};

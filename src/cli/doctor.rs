@@ -16,7 +16,7 @@ pub struct DoctorArgs {}
 /// Where the settings are wrong or stdout cannot be written.
 pub fn execute(session: &Session, DoctorArgs {}: DoctorArgs) -> Result<Exit, Error> {
     let settings = session.settings()?;
-    let host = &session.host().clone().with_sriov_manage(&settings.nvidia.sriov_manage);
+    let host = &session.host().clone().with_nvidia(&settings.nvidia).with_mig(settings.mig());
     let mut checks = vgpud_vmm::doctor::examine(host, settings);
     checks.push(crate::daemon::sandbox::examine(settings));
     checks.extend(vgpud_kata::doctor::examine(host, settings));

@@ -16,8 +16,8 @@ pub struct Amounts {
     /// At least this much device memory, such as 20GiB
     #[arg(long)]
     memory: Option<Memory>,
-    /// This share of the GPU's compute: 25% for never more, even while the neighbours are idle; 25%+
-    /// for never less, and perhaps what they leave idle
+    /// At least this share of the GPU's compute: 25% as a cap, so that the slice has its share and no
+    /// more even while its neighbours are idle; 25%+ as a floor, with what they leave idle
     #[arg(long, value_name = "SHARE")]
     compute: Option<ComputeRequest>,
     /// Only where that is enforced, and not best effort; `vgpuctl profiles` says where

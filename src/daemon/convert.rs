@@ -18,7 +18,10 @@ use crate::{
 };
 use std::{collections::BTreeSet, time::Duration};
 use vgpud_config::{ComputeShare, Memory, PciAddress};
-use vgpud_mdev::{Hold, Holds, InstanceName, MechanismKind, Profile, mechanisms};
+use vgpud_mdev::{
+    Hold, Holds, InstanceName, MechanismKind, Profile, mechanisms,
+    nvidia::{InstanceUse, Mig, MigInstance},
+};
 use vgpud_vmm::{
     device::process::Preflight,
     preflight::{Check, Outcome},
@@ -161,6 +164,28 @@ pub fn gpu(seen: &GpuSeen, snapshot: &Snapshot) -> api::Gpu {
             .quarantined_gpus
             .get(&gpu.address)
             .map(|why| quarantined_gpu(gpu.address, why)),
+        mig: gpu.mig.as_ref().map(mig),
+    }
+}
+
+fn mig(mig: &Mig) -> api::Mig {
+    let seen = mig.seen.as_ref().ok();
+    let instance = |instance: &MigInstance| api::MigInstance {
+        id: instance.id,
+        name: instance.name.clone(),
+        start: instance.place.start.into(),
+        vf: match instance.used_by {
+            InstanceUse::Vgpu(index) => Some(index.0.into()),
+            InstanceUse::Compute | InstanceUse::Nothing => None,
+        },
+        compute: instance.used_by == InstanceUse::Compute,
+    };
+    api::Mig {
+        mode: seen.map(|seen| seen.mode.to_string()),
+        pending: seen.map(|seen| seen.pending.to_string()),
+        wanted: mig.wanted.map(|mode| mode.to_string()),
+        instances: seen.map(|seen| seen.instances.iter().map(instance).collect()).unwrap_or_default(),
+        words: mig.to_string(),
     }
 }
 

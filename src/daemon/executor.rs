@@ -390,10 +390,11 @@ impl HostExecutor {
         match self.find(target)? {
             Some(instance) => {
                 self.prove_free(&instance.nodes)?;
-                mechanism(target.mechanism).destroy(&self.host, target.gpu, target.name)?;
             }
             None => self.prove_left(target)?,
         }
+        // Where an attempt was interrupted, there may be more of it than the instance.
+        mechanism(target.mechanism).destroy(&self.host, target.gpu, target.name)?;
         match self.find(target)? {
             None => Ok(Done::Destroyed),
             Some(_) => Err(EffectError::StillThere(*target)),

@@ -51,6 +51,17 @@ pub fn make_for_socket(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
+/// Makes the folder of notes of what was changed, for vgpud alone, whatever the umask.
+pub fn make_for_notes(folder: &Path) -> io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        make_for_socket(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
 /// Refuses a folder that somebody else owns or may write to. A symbolic link is followed where root or
 /// vgpud's user made it (`/var/run`), and then it is its target that counts.
 ///

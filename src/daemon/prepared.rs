@@ -6,7 +6,7 @@ use super::{
     sandbox::{self, Places, Process, Sandbox, Walls},
     vf_process::{ConfinedKernel, VfProcess},
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 use vgpud_config::{Confinement, Settings};
 use vgpud_kata::cdi::CdiFolder;
 use vgpud_mdev::{Host, attribute, uevent::UeventSocket};
@@ -48,7 +48,8 @@ impl Prepared {
         // whole effect is given up.
         let host = super::start::host(options)
             .with_patience(settings.timeouts.device / 2)
-            .with_sriov_manage(&settings.nvidia.sriov_manage);
+            .with_nvidia(&settings.nvidia)
+            .with_mig(settings.mig());
         let mut prepared = Self::unconfined(options, settings, host)?;
         if prepared.settings.daemon.sandbox == Confinement::On {
             prepared.confine()?;
@@ -95,10 +96,11 @@ impl Prepared {
         let lookout = LookoutProcess::start(&own_program(), self.root.as_deref(), patience);
         let lookout = Arc::new(lookout.map_err(StartError::Lookout)?);
         self.lookout = lookout.clone();
-        let tool = &self.settings.nvidia.sriov_manage;
-        let start = || VfProcess::start(&own_program(), self.root.as_deref(), tool);
-        let vfs = attribute::exists(&self.host.sriov_manage()).then(start).transpose();
-        let vfs = vfs.map_err(StartError::Vfs)?;
+        let tools = [self.host.sriov_manage(), self.host.nvidia_smi()];
+        let vfs = match tools.iter().any(|tool| attribute::exists(tool)) {
+            true => Some(self.start_vfs().map_err(StartError::Vfs)?),
+            false => None,
+        };
         self.host = self.host.clone().with_kernel(Arc::new(ConfinedKernel { lookout: lookout.clone(), vfs }));
         self.lookout_process = Some(lookout);
         self.sandbox = sandbox::enter(Process::Daemon(&places)).map_err(StartError::Sandbox)?;
@@ -118,6 +120,12 @@ impl Prepared {
             Sandbox::Off => {}
         }
         Ok(())
+    }
+
+    /// The process that runs NVIDIA's tools, and a folder for notes of what they changed.
+    fn start_vfs(&self) -> io::Result<VfProcess> {
+        folder::make_for_notes(&self.host.mig_notes())?;
+        VfProcess::start(&own_program(), self.root.as_deref(), &self.settings.nvidia)
     }
 }
 

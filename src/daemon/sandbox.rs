@@ -3,14 +3,14 @@
 //! It runs as root and takes orders from users. Whoever gets to run code in it, by a fault in it or
 //! in a library, is to get no further than its own work. Three walls stand behind one another:
 //! `capabilities`, `files` (Landlock) and `calls` (seccomp), with `no_new_privs` below them.
-//! Two processes that the daemon starts have walls of their own, and one, where NVIDIA's `sriov-manage` is
-//! there, has none and takes a single order:
+//! Two processes that the daemon starts have walls of their own, and one, where NVIDIA's tools are there, has
+//! none and takes few orders:
 //!
 //! | process | capabilities | files | system calls |
 //! | --- | --- | --- | --- |
 //! | daemon | DAC_OVERRIDE CHOWN FOWNER IPC_LOCK | writes PCI devices' attributes, shares of Intel's VFs that only debugfs has, and its own folders; runs itself | its work |
 //! | `vgpud device` | DAC_OVERRIDE IPC_LOCK | writes VFIO and KVM nodes and its vendor's clear, runs nothing | no sockets, no change of files, no programs |
-//! | `vgpud vfs` | all that it was started with | the same | the same; takes only `sriov-manage -e` or `-d` for a GPU of NVIDIA's (`vf_process`) |
+//! | `vgpud vfs` | all that it was started with | the same | the same; takes only `sriov-manage -e` or `-d`, and what `nvidia-smi` does with MIG, for a GPU of NVIDIA's (`vf_process`) |
 //! | `vgpud lookout` | SYS_PTRACE DAC_READ_SEARCH SYS_ADMIN | opens nothing to write | as `device`, opens only to read, no requests to devices |
 //!
 //! The lookout (`vgpud_vmm::lookout`) is outside of Landlock, which would take from it the sight of other

@@ -266,6 +266,9 @@ impl Daemon {
         if settings.nvidia != self.settings.nvidia {
             tracing::warn!("[nvidia] has changed; its keys take effect when vgpud is started again");
         }
+        if settings.mig() != self.settings.mig() {
+            tracing::warn!("mig of a GPU has changed; it takes effect when vgpud is started again");
+        }
         if settings.timeouts.device != self.settings.timeouts.device {
             tracing::warn!("device in [timeouts] has changed; it takes effect when vgpud is started again");
         }

@@ -476,6 +476,17 @@ fn mig_instances_take_the_places_that_their_profiles_allow() {
     let gone = smi(gpu, "mig -i @ -dgi -gi 2").success();
     assert_eq!(gone, "Successfully destroyed GPU instance ID  2 from GPU  0\n");
     smi(gpu, "mig -i @ -dgi").success();
+    // Or at the place that is asked for.
+    let at_two = smi(gpu, "mig -i @ -cgi 14:2,19:0 -C").success();
+    assert!(at_two.contains("GPU instance ID  4 on GPU  0 using profile MIG 2g.20gb"), "{at_two}");
+    assert_eq!(smi(gpu, "mig -i @ -cgi 19:2").code, 23, "it is taken");
+    assert_eq!(smi(gpu, "mig -i @ -cgi 14:1").code, 23, "none begins there");
+    let compute = smi(gpu, "mig -i @ -lci").success();
+    assert!(compute.contains("4       MIG 2g.20gb           0         0        0:2     |"), "{compute}");
+    smi(gpu, "mig -i @ -dci").success();
+    let none = smi(gpu, "mig -i @ -lci");
+    assert_eq!((none.code, none.stdout.as_str()), (6, "No compute instances found: Not Found\n"));
+    smi(gpu, "mig -i @ -dgi").success();
     let none = smi(gpu, "mig -i @ -lgi");
     assert_eq!((none.code, none.stdout.as_str()), (6, "No GPU instances found: Not Found\n"));
 }

@@ -1,7 +1,7 @@
 //! NVIDIA's vGPU types, MIG profiles and the geometry of MIG.
 
 use crate::{Memory, PciId, ProfileName};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What a vGPU type is licensed for.
@@ -33,7 +33,7 @@ impl VgpuSeries {
 
 /// Size of a GPU instance of MIG, whatever the memory of the card. Names of profiles and of vGPU types
 /// that stand for one size differ in their gigabytes: they are compared by this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MigClass {
     #[serde(rename = "1g")]
     One,
@@ -75,7 +75,7 @@ impl fmt::Display for MigClass {
 }
 
 /// What a GPU instance has beside its slices, where it is not the usual share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MigAttribute {
     /// The media engines that only one instance of the card can have.

@@ -129,6 +129,7 @@ fn everything_can_be_set() {
         [gpu."41:00.0"]
         mechanism = "mdev"
         reuse = "same-owner"
+        mig = "on"
         [placement]
         strategy = "spread"
         numa_node = "require:1"
@@ -148,6 +149,7 @@ fn everything_can_be_set() {
     let scrub = ScrubSettings { reuse: Reuse::Reset, deadline: Duration::from_secs(300) };
     assert_eq!(settings.scrub, scrub);
     assert_eq!(settings.reuse("41:00.0".parse().unwrap()), Reuse::SameOwner);
+    assert_eq!(settings.mig(), [("41:00.0".parse().unwrap(), MigMode::On)].into());
     assert_eq!(settings.reuse("42:00.0".parse().unwrap()), Reuse::Reset);
     assert_eq!(settings.daemon.socket, Path::new("/run/other.sock"));
     assert_eq!(settings.daemon.state_dir, DaemonSettings::default().state_dir);
@@ -431,7 +433,7 @@ fn a_class_is_a_profile_or_a_size() {
     assert_eq!(
         told("[class.x]\ncompute = \"5%-\""),
         "vgpud.toml, line 2: `compute` in [class.x] cannot be \"5%-\": it is not a request for compute; write a percentage from \
-         0.01% to 100%: 25% for never more, 25%+ for never less and what is idle beside it; as in compute = \"25%+\""
+         0.01% to 100%: 25% as a cap, 25%+ as a floor with what is idle beside it; as in compute = \"25%+\""
     );
     // Each file alone is a class; together they contradict each other.
     let later = [("9.toml", "[class.x]\nprofile = \"vf-1\"")];

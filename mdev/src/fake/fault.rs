@@ -7,6 +7,8 @@ use nix::errno::Errno;
 pub(super) enum Fault {
     Errno(Errno),
     Ignore,
+    /// It is done, and then the process is killed.
+    Die,
     Vanish(PciAddress),
 }
 

@@ -1,14 +1,15 @@
 //! Answers to writes.
 
 use super::{
-    FakeGpu, FakeTurn, Machine,
+    FakeGpu, FakeSmi, FakeTurn, Machine,
     fault::{Fault, Planted, strike},
+    mig::FakeMig,
     tree::Tree,
 };
 use crate::{
     Error, Host, PciAddress,
     attribute::Kernel,
-    nvidia::{Turn, Turned},
+    nvidia::{Said, SmiCommand, Turn},
 };
 use nix::errno::Errno;
 use std::{
@@ -39,11 +40,13 @@ pub(super) struct State {
     pub(super) held: BTreeSet<String>,
     pub(super) short_vfs: Option<u16>,
     pub(super) turns: VecDeque<FakeTurn>,
+    pub(super) mig: BTreeMap<PciAddress, FakeMig>,
+    pub(super) smi: Option<FakeSmi>,
     link_delay: u32,
     node_delay: u32,
     /// Things made but not seen yet, with the pauses until they are.
     pending: Vec<(u32, Thing)>,
-    planted: Vec<Planted>,
+    pub(super) planted: Vec<Planted>,
     writes: Vec<(String, String)>,
 }
 
@@ -112,7 +115,7 @@ impl FakeKernel {
         self.sriov_capability(gpu);
         self.mdev_parent(gpu);
         self.personality(&mut state, gpu);
-        self.vgpu_host(gpu);
+        self.vgpu_host(&mut state, gpu);
     }
 
     /// The files of a PCI function.
@@ -205,7 +208,7 @@ impl FakeKernel {
         self.vanish_in(&mut self.state(), device);
     }
 
-    fn vanish_in(&self, state: &mut State, device: PciAddress) {
+    pub(super) fn vanish_in(&self, state: &mut State, device: PciAddress) {
         self.drop_vfs(state, device);
         self.drop_mdevs(state, device);
         self.unplug(state, device);
@@ -289,7 +292,16 @@ fn pci(name: &str) -> Result<PciAddress, Errno> {
     name.parse().map_err(|_| Errno::ENODEV)
 }
 
+/// What a test that plants [`Fault::Die`] catches.
+pub(super) fn die() -> ! {
+    std::panic::resume_unwind(Box::new("killed"))
+}
+
 impl State {
+    pub(super) fn record(&mut self, path: &str, value: &str) {
+        self.writes.push((path.to_owned(), value.to_owned()));
+    }
+
     pub(super) fn group(&mut self) -> u32 {
         self.next_group += 1;
         self.next_group
@@ -308,21 +320,41 @@ impl Kernel for FakeKernel {
         let below = real.strip_prefix(self.root()).expect("a path of this host");
         let below = below.to_str().expect("a name in UTF-8");
         let mut state = self.state();
-        state.writes.push((below.to_owned(), value.to_owned()));
-        match strike(&mut state.planted, below) {
+        state.record(below, value);
+        let fault = strike(&mut state.planted, below);
+        match fault {
             Some(Fault::Errno(errno)) => return Err(errno.into()),
             Some(Fault::Ignore) => return Ok(()),
             Some(Fault::Vanish(device)) => {
                 self.vanish_in(&mut state, device);
                 return Err(Errno::ENODEV.into());
             }
-            None => {}
+            Some(Fault::Die) | None => {}
         }
-        Ok(self.answer(&mut state, below, value)?)
+        let answer = self.answer(&mut state, below, value);
+        if matches!(fault, Some(Fault::Die)) {
+            die();
+        }
+        Ok(answer?)
     }
 
-    fn turn_vfs(&self, _: &Host, gpu: PciAddress, turn: Turn) -> Result<Turned, Error> {
-        Ok(self.turn(&mut self.state(), gpu, turn))
+    fn turn_vfs(&self, _: &Host, gpu: PciAddress, turn: Turn) -> Result<Said, Error> {
+        let mut state = self.state();
+        let fault = strike(&mut state.planted, "sriov-manage");
+        match fault {
+            Some(Fault::Errno(errno)) => return Ok(Said { success: false, words: errno.desc().to_owned() }),
+            Some(Fault::Ignore) => return Ok(Said { success: true, words: String::new() }),
+            Some(Fault::Vanish(_) | Fault::Die) | None => {}
+        }
+        let said = self.turn(&mut state, gpu, turn);
+        if matches!(fault, Some(Fault::Die)) {
+            die();
+        }
+        Ok(said)
+    }
+
+    fn nvidia_smi(&self, host: &Host, gpu: PciAddress, command: SmiCommand) -> Result<Said, Error> {
+        self.smi(&mut self.state(), host, gpu, command)
     }
 
     fn pause(&self, _: Duration) {

@@ -7,11 +7,12 @@
 use super::{
     FakeGpu,
     kernel::{FakeKernel, State, folder},
+    mig::FakeMig,
     virtual_function::vf_address,
 };
 use crate::{
     PciAddress,
-    nvidia::{Turn, Turned},
+    nvidia::{MigMode, Said, Turn},
 };
 use nix::errno::Errno;
 
@@ -23,6 +24,12 @@ pub struct FakeVgpus {
     /// What all vGPUs share, in GB.
     gigabytes: u32,
     types: Vec<(u32, String, u32)>,
+    /// Types that live in GPU instances of MIG: number and profile.
+    in_instances: Vec<(u32, u32)>,
+    /// MIG at first; none: the card has no MIG.
+    mig: Option<MigMode>,
+    /// MIG changes by a reset of the GPU alone.
+    pub(super) mig_by_reset: bool,
     name_first: bool,
     mixed_sizes: bool,
     refused: Option<u32>,
@@ -37,7 +44,18 @@ impl FakeVgpus {
     pub fn new(gigabytes: u32, types: &[(u32, &str, u32)]) -> Self {
         let types = types.iter().map(|(number, name, size)| (*number, (*name).to_owned(), *size)).collect();
         let held = Errno::EBUSY;
-        Self { gigabytes, types, name_first: false, mixed_sizes: false, refused: None, held, dead: None }
+        Self {
+            gigabytes,
+            types,
+            in_instances: Vec::new(),
+            mig: None,
+            mig_by_reset: false,
+            name_first: false,
+            mixed_sizes: false,
+            refused: None,
+            held,
+            dead: None,
+        }
     }
 
     /// An L40S with some of its types.
@@ -52,6 +70,30 @@ impl FakeVgpus {
             (1165, "NVIDIA L40S-24A", 24),
         ];
         Self::new(48, &types)
+    }
+
+    /// An A100 of 80 GB with some of its types, and MIG on or off.
+    #[must_use]
+    pub fn a100(mig: MigMode) -> Self {
+        let types = [
+            (697, "GRID A100D-40C", 40),
+            (698, "GRID A100D-80C", 80),
+            (699, "GRID A100D-1-10C", 10),
+            (700, "GRID A100D-2-20C", 20),
+            (701, "GRID A100D-3-40C", 40),
+            (702, "GRID A100D-4-40C", 40),
+            (703, "GRID A100D-7-80C", 80),
+            (707, "GRID A100D-1-10CME", 10),
+            (1054, "GRID A100D-1-20C", 20),
+        ];
+        let in_instances = vec![(699, 19), (700, 14), (701, 9), (702, 5), (703, 0), (707, 20), (1054, 15)];
+        Self { in_instances, mig: Some(mig), ..Self::new(80, &types) }
+    }
+
+    /// Its MIG changes by a reset of the GPU alone.
+    #[must_use]
+    pub fn mig_by_reset(self) -> Self {
+        Self { mig_by_reset: true, ..self }
     }
 
     /// Lists have the name before the number.
@@ -105,16 +147,20 @@ impl FakeKernel {
     }
 
     /// What the host driver's package brings.
-    pub(super) fn vgpu_host(&self, gpu: &FakeGpu) {
-        if gpu.vgpus.is_some() {
+    pub(super) fn vgpu_host(&self, state: &mut State, gpu: &FakeGpu) {
+        if let Some(vgpus) = &gpu.vgpus {
+            if let Some(mode) = vgpus.mig {
+                let mig = FakeMig { mode, pending: mode, instances: Vec::new() };
+                state.mig.insert(gpu.address, mig);
+            }
             self.tree().file("usr/lib/nvidia/sriov-manage", b"");
             self.tree().folder("sys/module/nvidia_vgpu_vfio");
             self.tree().folder(&format!("sys/bus/pci/drivers/{STUB}"));
         }
     }
 
-    pub(super) fn turn(&self, state: &mut State, gpu: PciAddress, turn: Turn) -> Turned {
-        let said = |success, words: &str| Turned { success, words: words.to_owned() };
+    pub(super) fn turn(&self, state: &mut State, gpu: PciAddress, turn: Turn) -> Said {
+        let said = |success, words: &str| Said { success, words: words.to_owned() };
         let Some(card) = state.gpus.get(&gpu).cloned() else { return said(false, "no such GPU") };
         let total = card.total_vfs.unwrap_or(0);
         let comes = match state.turns.pop_front().unwrap_or(FakeTurn::Work) {
@@ -131,12 +177,15 @@ impl FakeKernel {
             }
         };
         let numvfs = format!("{}/sriov_numvfs", folder(gpu));
+        if let Some(mig) = state.mig.get_mut(&gpu) {
+            mig.instances.clear();
+        }
         match turn {
             Turn::Off => self.drop_vfs(state, gpu),
             Turn::On => {
                 (0..comes).for_each(|index| self.make_vgpu_vf(state, &card, index));
                 self.tree().text(&numvfs, &comes.to_string());
-                self.list_types(&card);
+                self.list_types(state, &card);
             }
         }
         said(true, "")
@@ -155,16 +204,32 @@ impl FakeKernel {
         }
     }
 
+    /// VFs of a card that may be vGPUs.
+    pub(super) fn vf_folders(&self, card: &FakeGpu) -> Vec<String> {
+        let folders = (0..card.total_vfs.unwrap_or(0)).map(|index| folder(vf_address(card, index)));
+        folders.filter(|vf| self.tree().has(&format!("{vf}/nvidia/current_vgpu_type"))).collect()
+    }
+
     /// The vGPUs of a card: VFs with their folder and the size of their type, none for a spare.
     fn vgpus(&self, card: &FakeGpu) -> Vec<(String, Option<u32>)> {
         let types = card.vgpus.as_ref().map_or(&[][..], |vgpus| &vgpus.types);
         let size = |number: u32| types.iter().find(|of| of.0 == number).map(|of| of.2);
-        let folders = (0..card.total_vfs.unwrap_or(0)).map(|index| folder(vf_address(card, index)));
-        let numbers = folders.filter_map(|vf| {
+        let numbers = self.vf_folders(card).into_iter().filter_map(|vf| {
             let number = self.tree().read(&format!("{vf}/nvidia/current_vgpu_type"))?;
             Some((vf, size(number.parse().unwrap())))
         });
         numbers.collect()
+    }
+
+    /// Whether one more vGPU of this type can be made: MIG decides which types there are.
+    fn can_make(&self, state: &State, card: &FakeGpu, (number, _, size): &(u32, String, u32)) -> bool {
+        let vgpus = card.vgpus.as_ref().expect("vGPUs");
+        let profile = vgpus.in_instances.iter().find(|of| of.0 == *number).map(|of| of.1);
+        let is_on = state.mig.get(&card.address).is_some_and(|mig| mig.mode == MigMode::On);
+        match profile {
+            Some(profile) => is_on && self.unused_instance(state, card, profile).is_some(),
+            None => !is_on && self.has_room(card, *size),
+        }
     }
 
     fn has_room(&self, card: &FakeGpu, size: u32) -> bool {
@@ -175,13 +240,14 @@ impl FakeKernel {
     }
 
     /// Writes the list of every VF.
-    fn list_types(&self, card: &FakeGpu) {
+    pub(super) fn list_types(&self, state: &State, card: &FakeGpu) {
         let vgpus = card.vgpus.as_ref().expect("vGPUs");
         for (vf, current) in self.vgpus(card) {
             let mut list =
                 if vgpus.name_first { "vGPU Name  ID\n" } else { "ID    : vGPU Name\n" }.to_owned();
-            for (number, name, size) in &vgpus.types {
-                if current.is_none() && self.has_room(card, *size) {
+            for vgpu in &vgpus.types {
+                let (number, name, _) = vgpu;
+                if current.is_none() && self.can_make(state, card, vgpu) {
                     list += &match vgpus.name_first {
                         true => format!("{name}  {number}\n"),
                         false => format!("{number:<5} : {name}\n"),
@@ -205,12 +271,19 @@ impl FakeKernel {
         }
         let path = format!("{folder}/current_vgpu_type");
         let is_spare = self.tree().read(&path).as_deref() == Some("0");
-        let known =
-            vgpus.types.iter().find(|of| of.0 == number).filter(|of| is_spare && self.has_room(&card, of.2));
+        let known = vgpus.types.iter().find(|of| of.0 == number);
+        let known = known.filter(|of| is_spare && self.can_make(state, &card, of));
         let refused = number != 0 && (known.is_none() || vgpus.refused == Some(number));
+        let profile = vgpus.in_instances.iter().find(|of| of.0 == number).map(|of| of.1);
+        let instance = profile.and_then(|profile| self.unused_instance(state, &card, profile));
         // What is refused takes along what was there.
         self.tree().text(&path, if refused { "0" } else { value });
-        self.list_types(&card);
+        let id = format!("{folder}/gpu_instance_id");
+        match number != 0 && !refused {
+            true => self.tree().text(&id, &instance.unwrap_or(u32::MAX).to_string()),
+            false => self.tree().remove(&id),
+        }
+        self.list_types(state, &card);
         if refused { Err(Errno::EIO) } else { Ok(()) }
     }
 }

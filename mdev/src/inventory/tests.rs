@@ -58,6 +58,7 @@ fn gpus_are_told_from_other_functions_and_come_in_order() {
             xe: None,
             partitioning: None,
             nvidia: None,
+            mig: None,
         }
     );
     assert_eq!((mdev.numa_node, &mdev.vendor_name, &mdev.sriov), (None, &None, &None));

@@ -8,10 +8,11 @@
 //! profiles a card offers of those in its geometry, the card says.
 
 use super::{Geometry, GeometryProfile, MigAttribute, MigClass};
+use serde::Serialize;
 use std::fmt;
 
 /// A GPU instance that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct GpuInstance {
     pub class: MigClass,
     pub attribute: Option<MigAttribute>,

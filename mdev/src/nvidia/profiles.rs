@@ -4,7 +4,8 @@
 //! all time-sliced vGPUs of a card have one framebuffer size, that of the first, and share the card's
 //! memory (NVIDIA Virtual GPU Software User Guide, "Equal-size mode"). A card that lists another size
 //! beside one that exists is in mixed-size mode; what fits there after one more is not foreseen, and
-//! neither is it for vGPUs in GPU instances of MIG.
+//! neither is it for vGPUs in GPU instances of a card whose geometry is not known. Where it is, see
+//! [`room`](super::mig::room).
 //!
 //! Among types of one size the first is taken by a request that names no profile: compute, then
 //! workstation, types for games, desktop, and applications, each of which can less than the one before.
@@ -15,7 +16,7 @@
 //!
 //! While VFs are off the driver says nothing, and the catalogue tells which types a card is known to have.
 
-use super::{NvidiaVgpu, VgpuSeries, VgpuVf, vgpu::understood};
+use super::{Mig, MigMode, NvidiaVgpu, VgpuSeries, VgpuVf, mig::room, vgpu::understood};
 use crate::{ComputeShare, Gpu, Holds, Memory, PciId, Profile, ProfileName, Taken, cards};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,9 @@ pub(super) fn known_types(card: PciId) -> impl Iterator<Item = &'static ProfileN
 }
 
 pub(super) fn profiles(gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
+    if let Some(mig) = gpu.mig.as_ref().filter(|mig| mig.is_on(gpu)) {
+        return room::profiles(gpu, mig, taken);
+    }
     match &gpu.nvidia {
         Some(NvidiaVgpu::Off { .. }) => Card::empty(gpu, known_types(gpu.id).cloned().collect()).offer(taken),
         Some(NvidiaVgpu::On { vfs }) => Card::of(gpu, vfs).offer(taken),
@@ -34,6 +38,11 @@ pub(super) fn profiles(gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
 
 /// What it would offer without any vGPU, as far as that is known.
 pub(super) fn when_empty(gpu: &Gpu) -> Vec<Profile> {
+    match gpu.mig.as_ref().and_then(Mig::when_empty) {
+        Some(MigMode::On) => return room::when_empty(gpu),
+        Some(MigMode::Off) => return Card::empty(gpu, known_types(gpu.id).cloned().collect()).offer(&[]),
+        None => {}
+    }
     let Some(NvidiaVgpu::On { vfs }) = &gpu.nvidia else { return profiles(gpu, &[]) };
     if vfs.iter().all(|vf| vf.current.is_none()) {
         return profiles(gpu, &[]);
@@ -62,7 +71,7 @@ fn is_mig_backed(name: &ProfileName) -> bool {
     understood(name).is_some_and(|vgpu| vgpu.mig.is_some())
 }
 
-fn rank(name: &ProfileName) -> u8 {
+pub(super) fn rank(name: &ProfileName) -> u8 {
     match understood(name).map(|vgpu| vgpu.series) {
         Some(Some(VgpuSeries::C)) => 0,
         Some(Some(VgpuSeries::Q)) => 1,

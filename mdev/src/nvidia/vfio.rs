@@ -3,7 +3,8 @@
 //! | rule | so |
 //! |---|---|
 //! | VFs are turned on by `sriov-manage` alone, all at once | the first vGPU does it, the last one gone turns them off ([`super::sriov_manage`]) |
-//! | that ends GPU instances of MIG and mixed sizes which were set while VFs were off | it is the administrator's to set them with VFs on |
+//! | that ends mixed sizes which were set while VFs were off | it is the administrator's to set them with VFs on |
+//! | it ends GPU instances of MIG too | they are made when VFs are on, one for each vGPU ([`super::mig`]) |
 //! | a VF becomes a vGPU when the number of a type is written to `nvidia/current_vgpu_type`, and a spare by 0 | a profile is a type's name, and its number is read from the VF's own list right before |
 //! | the driver refuses types that it lists (EIO), and what was set before is lost | the type is read back, and a VF that got none is left a spare |
 //! | writing 0 fails while a VM holds the VF (EBUSY, EPERM) | it is tried for 10 s, and the error says so |
@@ -17,7 +18,9 @@
 mod tests;
 
 use super::{
-    NvidiaVgpu, TypeNames, VENDOR, current, is_unnamed, left_half_way, profiles,
+    NvidiaVgpu, TypeNames, VENDOR, current, is_unnamed, left_half_way,
+    mig::change as mig,
+    profiles,
     sriov_manage::{self, Before},
     vgpu::{DRIVER, creatable, current_vgpu_type},
 };
@@ -106,6 +109,14 @@ impl<'a> Vf<'a> {
         }
     }
 
+    /// Destroys its vGPU, and what an attempt to do that has left.
+    fn destroy(&self) -> Result<(), Error> {
+        match self.current()? {
+            0 => mig::sweep(self.host, self.gpu),
+            _ => self.make_spare(),
+        }
+    }
+
     /// Destroys its vGPU.
     fn make_spare(&self) -> Result<(), Error> {
         if self.current()? == 0 {
@@ -130,7 +141,7 @@ impl<'a> Vf<'a> {
             (written, _) => written?,
         }
         match self.current()? {
-            0 => Ok(()),
+            0 => mig::sweep(self.host, self.gpu),
             now => Err(self.other("no vGPU", now)),
         }
     }
@@ -160,9 +171,11 @@ fn make(host: &Host, gpu: PciAddress, profile: &ProfileName, index: VfIndex) -> 
             }
         },
     }
-    vf.set(profile)?;
+    mig::make_room(host, gpu, profile)?;
+    vf.set(profile).map_err(|error| error.after_undo(&gpu, mig::sweep(host, gpu)))?;
     let name = InstanceName::Vf(index);
     let whole = || {
+        mig::check(host, gpu, profile, &vf.folder())?;
         binding::wait_for_node(host, vf.vf.address)?;
         instance::find(host, gpu, name)?.ok_or(Error::NoSuchInstance { gpu, name })
     };
@@ -185,6 +198,9 @@ impl Mechanism for NvidiaVfio {
         if let Some(why) = gpu.without_vfs().or_else(|| left_half_way(gpu)) {
             return Some(why);
         }
+        if let Some(why) = gpu.mig.as_ref().and_then(|mig| mig.unusable(gpu)) {
+            return Some(why);
+        }
         match (&gpu.driver, &gpu.nvidia) {
             (None, _) => Some("no driver is bound to it that could enable VFs".to_owned()),
             (Some(driver), _) if driver.0 != DRIVER => {
@@ -204,7 +220,7 @@ impl Mechanism for NvidiaVfio {
                 lacks.join(" and ")
             )),
             (_, Some(NvidiaVgpu::Off { sriov_manage, .. })) => {
-                profiles::known_types(gpu.id).next().is_none().then(|| {
+                profiles::profiles(gpu, &[]).is_empty().then(|| {
                     let tool = sriov_manage.display();
                     format!(
                         "its vGPU types are not known before its VFs are on: run `{tool} -e {}` after each \
@@ -268,7 +284,8 @@ impl Mechanism for NvidiaVfio {
         name: InstanceName,
     ) -> Result<Instance, Error> {
         let index = shares::index_of(self.kind(), gpu, name)?;
-        let before = sriov_manage::turn_on(host, gpu)?;
+        let ready = mig::prepare(host, gpu, profile).and_then(|()| sriov_manage::turn_on(host, gpu));
+        let before = ready.map_err(|error| error.after_undo(&gpu, mig::put_back(host, gpu)))?;
         make(host, gpu, profile, index).map_err(|error| match before {
             Before::On => error,
             Before::Off => error.after_undo(&gpu, self.retire(host, gpu)),
@@ -277,7 +294,7 @@ impl Mechanism for NvidiaVfio {
 
     fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error> {
         match Vf::find(host, gpu, shares::index_of(self.kind(), gpu, name)?)? {
-            Some(vf) => vf.make_spare(),
+            Some(vf) => vf.destroy(),
             None => Ok(()),
         }
     }
@@ -292,6 +309,7 @@ impl Mechanism for NvidiaVfio {
         if !instances.is_empty() {
             return Err(Error::InUse { gpu, instances });
         }
-        sriov_manage::turn_off(host, gpu)
+        sriov_manage::turn_off(host, gpu)?;
+        mig::put_back(host, gpu)
     }
 }

@@ -46,6 +46,29 @@ pub struct Gpu {
     unusable: Option<String>,
     /// Why it is kept out of use as a whole.
     quarantine: Option<QuarantinedGpu>,
+    mig: Option<Mig>,
+}
+
+/// Multi-Instance GPU.
+#[derive(Debug, Serialize)]
+struct Mig {
+    mode: Option<String>,
+    /// After the next reset of the GPU.
+    pending: Option<String>,
+    /// By the settings.
+    wanted: Option<String>,
+    instances: Vec<MigInstance>,
+    #[serde(skip)]
+    words: String,
+}
+
+#[derive(Debug, Serialize)]
+struct MigInstance {
+    id: u32,
+    name: String,
+    start: u32,
+    vf: Option<u32>,
+    compute: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,7 +98,19 @@ impl From<api::Gpu> for Gpu {
             slices: gpu.slices,
             unusable: gpu.unusable,
             quarantine: gpu.quarantine.map(QuarantinedGpu::from),
+            mig: gpu.mig.map(Mig::from),
         }
+    }
+}
+
+impl From<api::Mig> for Mig {
+    fn from(mig: api::Mig) -> Self {
+        let instance = |instance: api::MigInstance| {
+            let api::MigInstance { id, name, start, vf, compute } = instance;
+            MigInstance { id, name, start, vf, compute }
+        };
+        let api::Mig { mode, pending, wanted, instances, words } = mig;
+        Self { mode, pending, wanted, instances: instances.into_iter().map(instance).collect(), words }
     }
 }
 
@@ -107,7 +142,9 @@ impl Gpus {
 
 impl Document for Gpus {
     fn text(&self) -> String {
-        let mut grid = Grid::new(&[
+        // Most hosts have no such GPU.
+        let with_mig = self.gpus.iter().any(|gpu| gpu.mig.is_some());
+        let mut columns = vec![
             ("GPU", Kind::Name),
             ("NAME", Kind::Words),
             ("DRIVER", Kind::Name),
@@ -115,9 +152,11 @@ impl Document for Gpus {
             ("VFS", Kind::Number),
             ("SLICES", Kind::Number),
             ("NUMA", Kind::Number),
-        ]);
+        ];
+        columns.extend(with_mig.then_some(("MIG", Kind::Words)));
+        let mut grid = Grid::new(&columns);
         for gpu in &self.gpus {
-            grid.row([
+            let mut row = vec![
                 Field::from(&gpu.address),
                 gpu.name().into(),
                 or_none(gpu.driver.as_ref()),
@@ -125,7 +164,9 @@ impl Document for Gpus {
                 or_none(gpu.vfs()),
                 gpu.slices.len().into(),
                 or_none(gpu.numa_node),
-            ]);
+            ];
+            row.extend(with_mig.then(|| or_none(gpu.mig.as_ref().map(|mig| mig.words.clone()))));
+            grid.row(row);
             // Which is why it cannot be used.
             let quarantine =
                 gpu.quarantine.as_ref().map(|found| format!("quarantined: {}", found.sentence()));
@@ -158,9 +199,28 @@ impl Document for OneGpu {
             ("can be cut by", joined(&gpu.mechanisms)),
             ("cut by", gpu.mechanism.clone()),
             ("VFs", gpu.vfs_total.map(|total| format!("{} of {total}", gpu.vfs_enabled.unwrap_or(0)))),
+            ("MIG", gpu.mig.as_ref().map(|mig| mig.words.clone())),
             ("slices", Some(joined(&gpu.slices).unwrap_or_else(|| "none".to_owned()))),
             ("unusable", gpu.unusable.clone()),
             ("quarantined", gpu.quarantine.as_ref().map(QuarantinedGpu::sentence)),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(mig: Option<api::Mig>) -> String {
+        let gpu = api::Gpu { address: "0000:41:00.0".into(), mig, ..api::Gpu::default() };
+        Gpus::new([Gpu::from(gpu)]).text()
+    }
+
+    #[test]
+    fn mig_is_shown_where_there_is_some() {
+        let mig = api::Mig { words: "on, 2 GPU instances".into(), ..api::Mig::default() };
+        let text = with(Some(mig));
+        assert!(text.contains("MIG") && text.contains("on, 2 GPU instances"), "{text}");
+        assert!(!with(None).contains("MIG"));
     }
 }

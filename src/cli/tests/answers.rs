@@ -28,6 +28,7 @@ pub fn gpus() -> Vec<api::Gpu> {
             slices: vec!["s17".into(), "s18".into()],
             unusable: None,
             quarantine: None,
+            mig: None,
         },
         api::Gpu {
             address: "0000:81:00.0".into(),

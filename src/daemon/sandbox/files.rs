@@ -126,6 +126,7 @@ pub fn daemon(places: &Places) -> Result<Vec<Rule>, SandboxError> {
         rule(&places.state, Right::Keep),
         rule(&places.cdi, Right::Keep),
         rule(&places.socket, Right::Serve),
+        rule(host.mig_notes(), Right::Keep),
         rule(host.pci_drivers(), Right::Set),
         rule(host.pci_drivers_probe(), Right::Set),
         // This process and its libraries, and the host's user database (nsswitch.conf(5)).

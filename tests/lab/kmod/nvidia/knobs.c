@@ -77,6 +77,36 @@ static ssize_t sriov_manage_write(struct file *file, const char __user *buf,
 }
 DEFINE_SHOW_STORE_ATTRIBUTE(sriov_manage);
 
+static const char * const nvidia_smi_words[] = {
+	[NV_NVIDIA_SMI_WORK] = "work",
+	[NV_NVIDIA_SMI_LIE] = "lie",
+	[NV_NVIDIA_SMI_HANG] = "hang",
+	[NV_NVIDIA_SMI_NEW] = "new",
+};
+
+static int nvidia_smi_show(struct seq_file *m, void *unused)
+{
+	struct nv_card *card = m->private;
+
+	seq_printf(m, "%s\n",
+		   nvidia_smi_words[READ_ONCE(card->knobs.nvidia_smi)]);
+	return 0;
+}
+
+static ssize_t nvidia_smi_write(struct file *file, const char __user *buf,
+				size_t count, loff_t *ppos)
+{
+	struct nv_card *card = file_inode(file)->i_private;
+	int how = copy_choice(nvidia_smi_words, ARRAY_SIZE(nvidia_smi_words),
+			      buf, count);
+
+	if (how < 0)
+		return how;
+	WRITE_ONCE(card->knobs.nvidia_smi, how);
+	return count;
+}
+DEFINE_SHOW_STORE_ATTRIBUTE(nvidia_smi);
+
 static int held_errno_get(void *data, u64 *value)
 {
 	struct nv_card *card = data;
@@ -110,6 +140,7 @@ void nv_knobs_add(struct nv_card *card)
 	debugfs_create_file("type_order", 0600, dir, card, &type_order_fops);
 	debugfs_create_file("sriov_manage", 0600, dir, card,
 			    &sriov_manage_fops);
+	debugfs_create_file("nvidia_smi", 0600, dir, card, &nvidia_smi_fops);
 	debugfs_create_file("smi", 0600, dir, card, &nv_smi_fops);
 }
 

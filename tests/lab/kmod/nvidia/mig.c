@@ -112,8 +112,11 @@ int nv_mig_set_mode(struct nv_card *card, unsigned int on)
 	return 0;
 }
 
-/* From the far end on, so that the large ones find room at the front. */
-int nv_mig_create(struct nv_card *card, unsigned int id)
+/*
+ * Where it is told to, or from the far end on, so that the large ones find room
+ * at the front.
+ */
+int nv_mig_create(struct nv_card *card, unsigned int id, int start)
 {
 	const struct nv_profile *profile = find_profile(card->board, id);
 	unsigned int starts;
@@ -123,6 +126,8 @@ int nv_mig_create(struct nv_card *card, unsigned int id)
 	if (!profile)
 		return -EINVAL;
 	starts = free_starts(card, profile);
+	if (start >= 0)
+		starts &= start < NV_MIG_SLICES ? BIT(start) : 0;
 	if (!starts)
 		return -ENOSPC;
 	for (unsigned int i = 0; i < NV_MAX_GIS; i++) {

@@ -99,6 +99,14 @@ enum nv_sriov_manage {
 	NV_SRIOV_MANAGE_STRAND,		/* leaves the PF on pci-pf-stub */
 };
 
+/* Words of the knob "nvidia_smi", for the stand-in of that tool. */
+enum nv_nvidia_smi {
+	NV_NVIDIA_SMI_WORK,
+	NV_NVIDIA_SMI_LIE,		/* says that it changed MIG */
+	NV_NVIDIA_SMI_HANG,
+	NV_NVIDIA_SMI_NEW,		/* lists instances as no other does */
+};
+
 /* Words of the knob "type_order". */
 enum nv_type_order {
 	NV_ID_FIRST,
@@ -111,6 +119,7 @@ struct nv_knobs {
 	u32 held_errno;
 	enum nv_type_order type_order;
 	enum nv_sriov_manage sriov_manage;
+	enum nv_nvidia_smi nvidia_smi;
 };
 
 /* A GPU, from the first time that its PF is seen until the module goes. */
@@ -155,7 +164,7 @@ const struct nv_gi *nv_mig_unused(const struct nv_card *card, u8 profile);
 unsigned int nv_mig_room(const struct nv_card *card,
 			 const struct nv_profile *profile);
 int nv_mig_set_mode(struct nv_card *card, unsigned int on);
-int nv_mig_create(struct nv_card *card, unsigned int profile);
+int nv_mig_create(struct nv_card *card, unsigned int profile, int start);
 int nv_mig_destroy(struct nv_card *card, unsigned int id);
 int nv_mig_create_compute(struct nv_card *card, unsigned int id);
 int nv_mig_destroy_compute(struct nv_card *card, unsigned int id);

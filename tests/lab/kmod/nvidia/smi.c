@@ -75,13 +75,18 @@ static int set_heterogeneous(struct nv_card *card, unsigned int on)
 	return 0;
 }
 
+static int create_anywhere(struct nv_card *card, unsigned int profile)
+{
+	return nv_mig_create(card, profile, -1);
+}
+
 static const struct {
 	const char *word;
 	int (*run)(struct nv_card *card, unsigned int number);
 } commands[] = {
 	{ "shm", set_heterogeneous },
 	{ "mig", nv_mig_set_mode },
-	{ "cgi", nv_mig_create },
+	{ "cgi", create_anywhere },
 	{ "dgi", nv_mig_destroy },
 	{ "cci", nv_mig_create_compute },
 	{ "dci", nv_mig_destroy_compute },
@@ -92,20 +97,25 @@ static ssize_t smi_write(struct file *file, const char __user *buf,
 {
 	struct nv_card *card = file_inode(file)->i_private;
 	char line[32], word[8];
-	unsigned int number;
+	unsigned int number, start;
+	int values;
 
 	if (count >= sizeof(line))
 		return -EINVAL;
 	if (copy_from_user(line, buf, count))
 		return -EFAULT;
 	line[count] = '\0';
-	if (sscanf(line, "%7s %u", word, &number) != 2)
+	values = sscanf(line, "%7s %u:%u", word, &number, &start);
+	if (values < 2)
 		return -EINVAL;
 
 	guard(mutex)(&card->lock);
 	/* The driver speaks only for a card that it has. */
 	if (!card->pf)
 		return -ENODEV;
+	if (values == 3)
+		return strcmp(word, "cgi") ? -EINVAL :
+			nv_mig_create(card, number, start & INT_MAX) ?: count;
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		if (!strcmp(commands[i].word, word))
 			return commands[i].run(card, number) ?: count;

@@ -1,0 +1,311 @@
+//! Changing MIG: its mode, and GPU instances. What `nvidia-smi` says that it did is read again.
+
+use super::{
+    Card, GpuInstance, InstanceUse, MigInstance, MigKind, instance_of, is_mig_backed, kind_of, room::Room,
+};
+use crate::{
+    Error, Host, PciAddress, ProfileName,
+    nvidia::{
+        GeometryProfile,
+        smi::{SmiCommand, called},
+        tool::Said,
+    },
+    physical_function::PhysicalFunction,
+};
+use std::path::Path;
+use vgpud_config::MigMode;
+
+/// Sets MIG as the settings ask for it, where the GPU has no VFs, and refuses a profile that there is not
+/// while MIG is as it is then. Nothing is done of a GPU that has no MIG.
+///
+/// # Errors
+/// Where it cannot be set, or not without a reset of the GPU; then it is as it was.
+pub(in crate::nvidia) fn prepare(host: &Host, gpu: PciAddress, profile: &ProfileName) -> Result<(), Error> {
+    let Some(card) = Card::find(host, gpu)? else { return Ok(()) };
+    let mode = card.settle()?;
+    if (mode == Some(MigMode::On)) == is_mig_backed(profile) {
+        return Ok(());
+    }
+    let why = match mode {
+        Some(MigMode::On) => format!(
+            "MIG is on, and {profile} shares the whole GPU by time; that takes mig = \"off\" for the GPU in \
+             the settings, and is so when it has no slice"
+        ),
+        Some(MigMode::Off) => format!(
+            "MIG is off, and {profile} lives in a GPU instance; that takes mig = \"on\" for the GPU in the \
+             settings, and is so when it has no slice"
+        ),
+        None => format!("nvidia-smi says that it has no MIG, and {profile} lives in a GPU instance"),
+    };
+    Err(Error::Unusable { gpu, why })
+}
+
+/// Sets MIG back to what it was before [`prepare`], where that changed it. While there are VFs it is needed,
+/// and nothing is done.
+///
+/// # Errors
+/// Where it cannot be set back; GPU instances that are in the way are named.
+pub(in crate::nvidia) fn put_back(host: &Host, gpu: PciAddress) -> Result<(), Error> {
+    let Some(card) = Card::find(host, gpu)? else { return Ok(()) };
+    if card.has_vfs()? {
+        return Ok(());
+    }
+    let notes = card.notes();
+    if let Some(before) = notes.read()?.mode_before {
+        let now = card.mode()?;
+        if now.is_some_and(|now| now != before) {
+            if now == Some(MigMode::On) {
+                card.end_ours()?;
+                card.is_empty()?;
+            }
+            card.set_mode(before)?;
+        }
+        notes.mode_before(None)?;
+    }
+    // They ended with the VFs.
+    notes.forget_instances()
+}
+
+/// Sees to it that there is a GPU instance for a vGPU of this profile, where it is of a type that lives in
+/// one: one that nobody uses, or a new one. Those that vgpud made and nobody uses end before.
+///
+/// # Errors
+/// Names what is in the way. There is no new one then.
+pub(in crate::nvidia) fn make_room(host: &Host, gpu: PciAddress, profile: &ProfileName) -> Result<(), Error> {
+    let Some((card, kind)) = backing(host, gpu, profile)? else { return Ok(()) };
+    let there = card.instances()?;
+    if there.iter().any(|instance| instance.is_free() && instance.place.kind() == kind) {
+        return Ok(());
+    }
+    let there = match there.iter().any(MigInstance::is_left) {
+        true => card.end_ours().and_then(|()| card.instances())?,
+        false => there,
+    };
+    let room = Room::new(card.geometry, &there).map_err(|error| card.odd(&error.to_string()))?;
+    let start = room.best_start(kind).map_err(|blocked| {
+        let others: Vec<_> = there.iter().filter(|instance| is_foreign(instance)).collect();
+        let short = format!("{blocked}{}", strangers(gpu, &others));
+        Error::Full { gpu, profile: profile.clone(), short }
+    })?;
+    card.create(kind, start, &there)
+}
+
+/// Whether the vGPU at this VF is in a GPU instance of its profile's kind, that nothing else uses.
+///
+/// # Errors
+/// Says which it is in.
+pub(in crate::nvidia) fn check(
+    host: &Host,
+    gpu: PciAddress,
+    profile: &ProfileName,
+    vf: &Path,
+) -> Result<(), Error> {
+    let Some((card, kind)) = backing(host, gpu, profile)? else { return Ok(()) };
+    let id = instance_of(vf)?;
+    let there = card.instances()?;
+    let backing = there.iter().find(|instance| Some(instance.id) == id);
+    if backing.is_some_and(|instance| instance.place.kind() == kind) && !card.is_shared(id)? {
+        return Ok(());
+    }
+    let shown = match (backing, id) {
+        (Some(instance), _) if instance.place.kind() == kind => {
+            format!("is in {instance}, which has compute instances of somebody else")
+        }
+        (Some(instance), _) => format!("is in {instance}"),
+        (None, Some(id)) => format!("is in GPU instance {id}, which nvidia-smi does not list"),
+        (None, None) => "is in no GPU instance".to_owned(),
+    };
+    Err(Error::ReadBack {
+        device: format!("The vGPU at {}", vf.display()),
+        wanted: format!("a {profile} in an instance of its own"),
+        shown,
+        way_out: "the driver chooses: take away what others made (`nvidia-smi mig -lgi`)",
+    })
+}
+
+/// Ends all GPU instances that vgpud made and nobody uses: what an attempt left that was interrupted.
+///
+/// # Errors
+/// Where one is still there.
+pub(in crate::nvidia) fn sweep(host: &Host, gpu: PciAddress) -> Result<(), Error> {
+    let Some(card) = Card::find(host, gpu)? else { return Ok(()) };
+    // Without a note there is nothing to look for, and nothing is run.
+    if card.notes().read()?.is_without_instances() {
+        return Ok(());
+    }
+    match card.mode()? {
+        Some(MigMode::On) => card.end_ours(),
+        Some(MigMode::Off) | None => card.notes().forget_instances(),
+    }
+}
+
+fn backing<'a>(
+    host: &'a Host,
+    gpu: PciAddress,
+    profile: &ProfileName,
+) -> Result<Option<(Card<'a>, MigKind)>, Error> {
+    let Some(card) = Card::find(host, gpu)? else { return Ok(None) };
+    match kind_of(card.id, profile) {
+        Some(kind) => Ok(Some((card, kind))),
+        None if is_mig_backed(profile) => Err(Error::NoSuchProfile { gpu, profile: profile.clone() }),
+        None => Ok(None),
+    }
+}
+
+fn is_foreign(instance: &MigInstance) -> bool {
+    !instance.ours && !matches!(instance.used_by, InstanceUse::Vgpu(_))
+}
+
+/// What somebody else has made, and how it would go.
+fn strangers(gpu: PciAddress, others: &[&MigInstance]) -> String {
+    let Some(first) = others.first() else { return String::new() };
+    let names: Vec<_> = others.iter().map(ToString::to_string).collect();
+    let compute = match first.used_by {
+        InstanceUse::Compute => format!("`{}` and then ", called(gpu, SmiCommand::DestroyCompute(first.id))),
+        InstanceUse::Nothing | InstanceUse::Vgpu(_) => String::new(),
+    };
+    format!(
+        "; somebody else made {}: {compute}`{}` ends {}",
+        names.join(", "),
+        called(gpu, SmiCommand::Destroy(first.id)),
+        if others.len() == 1 { "it" } else { "the first" }
+    )
+}
+
+impl Card<'_> {
+    /// None: it has no MIG after all.
+    fn mode(&self) -> Result<Option<MigMode>, Error> {
+        Ok(self.smi().mode()?.map(|mode| mode.current))
+    }
+
+    fn has_vfs(&self) -> Result<bool, Error> {
+        Ok(PhysicalFunction { host: self.host, gpu: self.gpu }.enabled()? > 0)
+    }
+
+    /// MIG as it is now, after it was set as the settings ask where it can be.
+    fn settle(&self) -> Result<Option<MigMode>, Error> {
+        let Some(mode) = self.smi().mode()? else { return Ok(None) };
+        let has_vfs = self.has_vfs()?;
+        let wanted = self.host.mig(self.gpu).filter(|wanted| *wanted != mode.current && !has_vfs);
+        let Some(wanted) = wanted else { return Ok(Some(mode.current)) };
+        let notes = self.notes();
+        // What it was at first stays known, however often it is tried.
+        let first = notes.read()?.mode_before.is_none();
+        if first {
+            notes.mode_before(Some(mode.current))?;
+        }
+        match self.set_mode(wanted) {
+            Ok(()) => Ok(Some(wanted)),
+            Err(error) => {
+                let undo = self.mode().and_then(|now| {
+                    if now == Some(mode.current) && first { notes.mode_before(None) } else { Ok(()) }
+                });
+                Err(error.after_undo(&self.gpu, undo))
+            }
+        }
+    }
+
+    /// # Errors
+    /// Where it is not so afterwards. A change that waits for a reset of the GPU is taken back.
+    fn set_mode(&self, wanted: MigMode) -> Result<(), Error> {
+        let Some(before) = self.smi().mode()? else { return Ok(()) };
+        let command = SmiCommand::SetMode(wanted);
+        let said = self.smi().change(command)?;
+        let Some(after) = self.smi().mode()? else { return Ok(()) };
+        if after.current == wanted {
+            return Ok(());
+        }
+        if after.pending != wanted {
+            let instead = format!("MIG is {}", after.current);
+            return Err(self.not_done(&instead, command, &said, "end what uses the GPU and try again"));
+        }
+        let said = self.smi().change(SmiCommand::SetMode(before.current))?;
+        let found = format!("MIG becomes {wanted} by a reset of the GPU alone, which vgpud leaves to you");
+        let way_out = format!(
+            "when nothing uses it, run `{}` and `nvidia-smi -i {} --gpu-reset`",
+            called(self.gpu, command),
+            self.gpu
+        );
+        let error = Error::Mig { gpu: self.gpu, found, way_out };
+        let undone = self.smi().mode()?.is_none_or(|mode| mode.pending == before.current);
+        let undo = match undone {
+            true => Ok(()),
+            false => Err(self.not_done(
+                &format!("MIG will be {wanted} after a reset"),
+                SmiCommand::SetMode(before.current),
+                &said,
+                "set it as you want it",
+            )),
+        };
+        Err(error.after_undo(&self.gpu, undo))
+    }
+
+    fn not_done(&self, found: &str, command: SmiCommand, said: &Said, way_out: &str) -> Error {
+        let found = format!("{found} after `{}`, which {said}", called(self.gpu, command));
+        Error::Mig { gpu: self.gpu, found, way_out: way_out.to_owned() }
+    }
+
+    fn profile(&self, place: GpuInstance) -> Result<&'static GeometryProfile, Error> {
+        let known = self.geometry.profile(place.class, place.attribute);
+        known.ok_or_else(|| self.odd(&format!("no profile is known of {place}")))
+    }
+
+    fn create(&self, kind: MigKind, start: u8, before: &[MigInstance]) -> Result<(), Error> {
+        let place = GpuInstance { class: kind.class, attribute: kind.attribute, start };
+        let profile = self.profile(place)?.id;
+        self.notes().add(profile, start)?;
+        let command = SmiCommand::Create { profile, start };
+        let said = self.smi().change(command);
+        // One that did not end in time may have done it.
+        let is_new = |made: &MigInstance| !before.iter().any(|other| other.place == made.place);
+        let made = self.instances()?.into_iter().find(is_new);
+        if made.as_ref().is_some_and(|made| made.place == place) {
+            return Ok(());
+        }
+        self.notes().remove(profile, start)?;
+        let shown =
+            made.map_or_else(|| "there is no new GPU instance".to_owned(), |made| format!("{made} is new"));
+        let way_out = "see what else changes MIG (`nvidia-smi mig -lgi`)";
+        Err(self.not_done(&format!("{shown}, and {place} was wanted,"), command, &said?, way_out))
+    }
+
+    fn end(&self, instance: &MigInstance) -> Result<(), Error> {
+        let (id, place) = (instance.id, instance.place);
+        // The vGPU manager makes them for its guest, and may not have ended them.
+        if instance.used_by == InstanceUse::Compute {
+            self.smi().change(SmiCommand::DestroyCompute(id))?;
+        }
+        let command = SmiCommand::Destroy(id);
+        let said = self.smi().change(command);
+        if self.instances()?.iter().any(|other| other.place == place) {
+            let found = format!("{instance} is still there");
+            return Err(self.not_done(&found, command, &said?, "end what uses it and try again"));
+        }
+        self.notes().remove(self.profile(place)?.id, place.start)
+    }
+
+    fn end_ours(&self) -> Result<(), Error> {
+        let there = self.instances()?;
+        let mut places = Vec::new();
+        for instance in &there {
+            places.push((self.profile(instance.place)?.id, instance.place.start));
+        }
+        // Somebody else may have ended what is noted.
+        self.notes().keep(&places)?;
+        there.iter().filter(|instance| instance.is_left()).try_for_each(|instance| self.end(instance))
+    }
+
+    fn is_shared(&self, id: Option<u32>) -> Result<bool, Error> {
+        let compute = self.smi().compute_instances()?;
+        Ok(compute.iter().any(|compute| Some(compute.instance) == id))
+    }
+
+    fn is_empty(&self) -> Result<(), Error> {
+        let there = self.instances()?;
+        if there.is_empty() {
+            return Ok(());
+        }
+        let instances = there.iter().map(ToString::to_string).collect();
+        Err(Error::InUse { gpu: self.gpu, instances })
+    }
+}
