@@ -7,6 +7,7 @@
 
 mod creatable;
 mod geometry;
+pub(crate) mod mdev;
 mod mig_profile;
 mod profiles;
 pub(crate) mod sriov_manage;
@@ -16,9 +17,10 @@ mod vgpu_type;
 
 pub use creatable::{CreatableError, CreatableType, VgpuTypeId, creatable_types};
 pub use geometry::{Blocked, GpuInstance, Layout, LayoutError, Placeable};
+pub(crate) use mdev::vgpu_name;
 pub use mig_profile::{MigProfile, MigProfileError, MigSize};
 pub use sriov_manage::{Turn, Turned};
-pub use vgpu::{NvidiaVgpu, OfferedType, VgpuVf};
+pub use vgpu::{NvidiaVgpu, OfferedType, VfParent, VgpuVf};
 pub(crate) use vgpu::{TypeNames, VENDOR, current, is_unnamed, left_half_way, read};
 pub use vgpu_type::{MigPart, VgpuType, VgpuTypeError};
 pub use vgpud_config::catalogue::{Geometry, GeometryProfile, MigAttribute, MigClass, VgpuSeries};

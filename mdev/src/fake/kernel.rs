@@ -113,6 +113,7 @@ impl FakeKernel {
         self.mdev_parent(gpu);
         self.personality(&mut state, gpu);
         self.vgpu_host(gpu);
+        self.vgpu_pf(gpu);
     }
 
     /// The files of a PCI function.

@@ -24,7 +24,7 @@ pub(super) fn profiles(gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
     match &gpu.nvidia {
         Some(NvidiaVgpu::Off { .. }) => Card::empty(gpu, known_types(gpu.id).cloned().collect()).offer(taken),
         Some(NvidiaVgpu::On { vfs }) => Card::of(gpu, vfs).offer(taken),
-        Some(NvidiaVgpu::Mediated | NvidiaVgpu::NoVgpus) | None => Vec::new(),
+        Some(NvidiaVgpu::Mediated { .. } | NvidiaVgpu::NoVgpus) | None => Vec::new(),
     }
 }
 
@@ -41,15 +41,15 @@ pub(super) fn when_empty(gpu: &Gpu) -> Vec<Profile> {
     Card::empty(gpu, types).offer(&[])
 }
 
-fn framebuffer(name: &ProfileName) -> Option<Memory> {
+pub(super) fn framebuffer(name: &ProfileName) -> Option<Memory> {
     Some(understood(name)?.framebuffer)
 }
 
-fn is_mig_backed(name: &ProfileName) -> bool {
+pub(super) fn is_mig_backed(name: &ProfileName) -> bool {
     understood(name).is_some_and(|vgpu| vgpu.mig.is_some())
 }
 
-fn rank(name: &ProfileName) -> u8 {
+pub(super) fn rank(name: &ProfileName) -> u8 {
     match understood(name).map(|vgpu| vgpu.series) {
         Some(Some(VgpuSeries::C)) => 0,
         Some(Some(VgpuSeries::Q)) => 1,
