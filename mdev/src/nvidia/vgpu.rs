@@ -128,10 +128,14 @@ pub(crate) fn read(
     }
     let vfs = VirtualFunction::all(host, gpu)?;
     let parents = vfs.iter().filter(|vf| is_parent(vf.address)).map(|vf| {
-        let (index, types) = (vf.index, mdev_bus::types(host, vf.address)?);
-        Ok(VfParent { index, types })
+        // As with creatable types: one that is not well hides no other.
+        let types = mdev_bus::types(host, vf.address).unwrap_or_else(|error| {
+            tracing::warn!(vf = %vf.address, "{error}");
+            Vec::new()
+        });
+        VfParent { index: vf.index, types }
     });
-    let parents = parents.collect::<Result<Vec<_>, Error>>()?;
+    let parents: Vec<_> = parents.collect();
     if !parents.is_empty() {
         return Ok(Some(NvidiaVgpu::Mediated { vfs: parents }));
     }
