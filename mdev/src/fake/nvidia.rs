@@ -178,7 +178,7 @@ impl FakeKernel {
             return;
         }
         if vgpus.mediated {
-            self.vgpu_parent(vgpus, vf, if index % 2 == 0 { "nvidia" } else { "vfio-pci" });
+            self.vgpu_parent(vgpus, vf, if index.is_multiple_of(2) { "nvidia" } else { "vfio-pci" });
         } else {
             self.open_vfio(state, &folder(vf));
             self.tree().text(&format!("{}/nvidia/current_vgpu_type", folder(vf)), "0");
