@@ -11,13 +11,15 @@ use std::{fmt, str::FromStr};
 pub enum MechanismKind {
     /// vGPUs of NVIDIA's host driver on virtual functions, by its vendor-specific VFIO framework.
     NvidiaVfio,
+    /// vGPUs of NVIDIA's host driver as mediated devices, of a GPU or of its virtual functions.
+    NvidiaMdev,
     /// VFs of an Intel GPU, with the shares that its driver xe gives them.
     IntelXe,
     /// VFs of an AMD GPU that its host driver gim made when it was loaded.
     AmdGim,
     /// Any PF whose driver implements `sriov_numvfs`.
     Sriov,
-    /// Any parent of mediated devices.
+    /// Any other parent of mediated devices.
     Mdev,
     /// A whole GPU as one slice.
     Passthrough,
@@ -32,12 +34,20 @@ pub struct MechanismNameError {
 
 impl MechanismKind {
     /// Every kind, in the order in which a GPU's mechanism is chosen.
-    pub const ALL: [Self; 6] =
-        [Self::NvidiaVfio, Self::IntelXe, Self::AmdGim, Self::Sriov, Self::Mdev, Self::Passthrough];
+    pub const ALL: [Self; 7] = [
+        Self::NvidiaVfio,
+        Self::NvidiaMdev,
+        Self::IntelXe,
+        Self::AmdGim,
+        Self::Sriov,
+        Self::Mdev,
+        Self::Passthrough,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::NvidiaVfio => "nvidia-vfio",
+            Self::NvidiaMdev => "nvidia-mdev",
             Self::IntelXe => "intel-xe",
             Self::AmdGim => "amd-gim",
             Self::Sriov => "sriov",
@@ -93,8 +103,8 @@ mod tests {
             assert_eq!(
                 bad.parse::<MechanismKind>().unwrap_err().to_string(),
                 format!(
-                    "There is no mechanism {bad:?}; the mechanisms are nvidia-vfio, intel-xe, amd-gim, sriov, \
-                     mdev, passthrough"
+                    "There is no mechanism {bad:?}; the mechanisms are nvidia-vfio, nvidia-mdev, intel-xe, \
+                     amd-gim, sriov, mdev, passthrough"
                 )
             );
         }

@@ -15,7 +15,9 @@ pub fn uevent(data: &[u8]) {
 
 /// An mdev type's `description`.
 pub fn mdev_description(data: &[u8]) {
-    if let Some(memory) = vgpud_mdev::fuzzing::described_memory(&crate::text(data)) {
+    let text = crate::text(data);
+    vgpud_mdev::fuzzing::described_most(&text);
+    if let Some(memory) = vgpud_mdev::fuzzing::described_memory(&text) {
         assert_eq!(memory.to_string().parse(), Ok(memory), "an amount that a request cannot name");
     }
 }

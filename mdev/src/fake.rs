@@ -10,8 +10,8 @@
 //! | `create`, `remove`, `available_instances` | drivers/vfio/mdev |
 //! | `sriov_admin`, its debugfs forerunner | drivers/gpu/drm/xe: VFs from 1, rounding, fair shares, EOPNOTSUPP |
 //! | files of gim | amd/MxGPU-Virtualization: VFs from the start, ENOENT on `sriov_numvfs` |
-//! | `nvidia/current_vgpu_type`, `creatable_vgpu_types`, `sriov-manage` | NVIDIA Virtual GPU Software User Guide, and what its users report |
 //! | `nvidia-smi` | MIG, as NVIDIA's guides and the users of vGPUs on MIG say |
+//! | `nvidia/current_vgpu_type`, `creatable_vgpu_types`, `sriov-manage`, mediated devices | NVIDIA Virtual GPU Software User Guide, and what its users report |
 //! | `reset` | drivers/pci/pci.c, as far as "a method exists" |
 //! | `/dev/vfio` nodes, `vfio-dev`, IOMMU groups | drivers/vfio, as far as they exist or not |
 //!
@@ -33,6 +33,7 @@ mod kernel;
 mod mediated;
 mod mig;
 mod nvidia;
+mod nvidia_mdev;
 mod personality;
 mod skip;
 #[cfg(test)]
@@ -242,6 +243,11 @@ impl FakeHost {
     /// The VFIO user let go.
     pub fn let_go(&self, device: &str) {
         self.kernel.hold(device, false);
+    }
+
+    /// The driver removes a mediated device by itself, as some of NVIDIA's do when its VM ends.
+    pub fn remove_mdev(&self, uuid: &str) {
+        self.kernel.remove_by_itself(uuid);
     }
 
     /// From now on the device's config space reads as ones.

@@ -23,6 +23,12 @@ pub fn described_memory(description: &str) -> Option<Memory> {
     description::memory(description)
 }
 
+/// Of an mdev type's `description`.
+#[must_use]
+pub fn described_most(description: &str) -> Option<u32> {
+    description::most(description)
+}
+
 /// Of a PF's config space.
 #[must_use]
 pub fn total_vfs(config: &ConfigSpace) -> Option<u16> {

@@ -51,6 +51,8 @@ pub struct MdevType {
     pub existing: u32,
     /// Device memory that the description states.
     pub memory: Option<Memory>,
+    /// Instances that an empty parent holds, where the description states it.
+    pub most: Option<u32>,
 }
 
 /// One physical GPU. Virtual functions are not GPUs; they belong to their PF.
@@ -76,7 +78,7 @@ pub struct Gpu {
     pub xe: Option<XeProvisioning>,
     /// None where its driver shows no partitions: only AMD's gim does.
     pub partitioning: Option<AmdPartitioning>,
-    /// None where it is not on NVIDIA's driver, or has no VFs to share.
+    /// None where it is not on NVIDIA's driver, or has neither VFs to share nor mediated devices.
     pub nvidia: Option<NvidiaVgpu>,
     /// None where it has no MIG.
     pub mig: Option<Mig>,

@@ -1,5 +1,5 @@
-//! Mechanism `mdev`: mediated devices of any GPU whose driver is a parent of them (GVT-g, NVIDIA's
-//! older vGPUs, others).
+//! Mechanism `mdev`: mediated devices of any GPU whose driver is a parent of them (GVT-g, others). NVIDIA's
+//! vGPUs have rules of their own and are [`NvidiaMdev`](crate::nvidia::mdev::NvidiaMdev)'s.
 //!
 //! Kernel: Documentation/driver-api/vfio-mediated-device.rst. A type is known by its exact name; how
 //! many more fit is the parent's to say, and changes with every instance. Nothing is kept here: what
@@ -11,43 +11,47 @@ mod tests;
 
 use crate::{
     Division, Error, Gpu, Host, Instance, InstanceName, MdevType, MdevUuid, Mechanism, MechanismKind,
-    PciAddress, Profile, ProfileName, Taken, attribute, mediated_device::MediatedDevice,
+    PciAddress, Profile, ProfileName, Taken, attribute, mediated_device, nvidia::NvidiaVgpu,
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// The mechanism; it has no state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MdevBus;
 
-fn uuid_of(gpu: PciAddress, name: InstanceName) -> Result<MdevUuid, Error> {
+pub(crate) fn uuid_of(
+    mechanism: MechanismKind,
+    gpu: PciAddress,
+    name: InstanceName,
+) -> Result<MdevUuid, Error> {
     match name {
         InstanceName::Mdev(uuid) => Ok(uuid),
-        InstanceName::Vf(_) | InstanceName::Whole => {
-            Err(Error::WrongName { mechanism: MechanismKind::Mdev, gpu, name })
-        }
+        InstanceName::Vf(_) | InstanceName::Whole => Err(Error::WrongName { mechanism, gpu, name }),
     }
 }
 
-fn types_folder(host: &Host, gpu: PciAddress) -> PathBuf {
-    host.mdev_parent(gpu).join("mdev_supported_types")
+/// `parent` is a GPU, or a VF of one.
+pub(crate) fn types_folder(host: &Host, parent: PciAddress) -> PathBuf {
+    host.mdev_parent(parent).join("mdev_supported_types")
 }
 
 /// The types that the parent offers, in order of their names; none where it is no parent.
-pub(crate) fn types(host: &Host, gpu: PciAddress) -> Result<Vec<MdevType>, Error> {
-    let folder = types_folder(host, gpu);
+pub(crate) fn types(host: &Host, parent: PciAddress) -> Result<Vec<MdevType>, Error> {
+    let folder = types_folder(host, parent);
     let mut types = Vec::new();
     for id in attribute::names(&folder)? {
         let attribute_of = |name: &str| attribute::read(&folder.join(&id).join(name));
         // A type whose count cannot be read is going away, or its driver refuses to say.
         let count = attribute_of("available_instances")?.and_then(|count| count.parse().ok());
         let (Some(available), Ok(name)) = (count, id.parse::<ProfileName>()) else {
-            tracing::warn!(%gpu, id, "mdev type left out: its name or available_instances makes no sense");
+            tracing::warn!(%parent, id, "mdev type left out: its name or available_instances makes no sense");
             continue;
         };
         let existing = attribute::names(&folder.join(&id).join("devices"))?.len();
         let description = attribute_of("description")?.filter(|text| !text.is_empty());
         types.push(MdevType {
             memory: description.as_deref().and_then(description::memory),
+            most: description.as_deref().and_then(description::most),
             id: name,
             name: attribute_of("name")?.filter(|text| !text.is_empty()),
             description,
@@ -58,38 +62,15 @@ pub(crate) fn types(host: &Host, gpu: PciAddress) -> Result<Vec<MdevType>, Error
     Ok(types)
 }
 
-/// Waits until the device is whole: on the bus, of its type, with a VFIO node.
-fn wait_until_whole(host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<Instance, Error> {
-    let what = || format!("a VFIO node of mediated device {uuid} of GPU {gpu}");
-    host.wait_for(what, || {
-        let Some(found) = MediatedDevice::read(host, uuid)? else { return Ok(None) };
-        Ok(found.instance(host, gpu)?.filter(|instance| !instance.nodes.is_empty()))
-    })
-}
-
-fn remove(host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<(), Error> {
-    let folder = host.mdev_device(uuid);
-    match host.write_attr(&folder.join("remove"), "1") {
-        // Some parents remove an instance by themselves when its VM ends.
-        Err(error) if attribute::exists(&folder) => Err(error),
-        _ => wait_until_gone(host, gpu, uuid),
-    }
-}
-
-/// The mdev core takes a device off the bus first and then waits for its user: only when its folder
-/// below the parent is gone, too, is what it took of the GPU free.
-fn wait_until_gone(host: &Host, gpu: PciAddress, uuid: MdevUuid) -> Result<(), Error> {
-    let folders = [host.mdev_device(uuid), host.pci_device(gpu).join(uuid.to_string())];
-    let what = || format!("mediated device {uuid} to go; does a VM still hold it?");
-    host.wait_for(what, || Ok((!folders.iter().any(|folder| attribute::exists(folder))).then_some(())))
-}
-
 impl Mechanism for MdevBus {
     fn kind(&self) -> MechanismKind {
         MechanismKind::Mdev
     }
 
     fn unusable(&self, gpu: &Gpu) -> Option<String> {
+        if matches!(gpu.nvidia, Some(NvidiaVgpu::Mediated { .. })) {
+            return Some(format!("its vGPUs are the business of {}", MechanismKind::NvidiaMdev));
+        }
         gpu.mdev_types.is_empty().then(|| match &gpu.driver {
             Some(driver) => format!("its driver {driver} offers no mediated devices"),
             None => "no driver is bound to it that could offer mediated devices".to_owned(),
@@ -138,15 +119,9 @@ impl Mechanism for MdevBus {
         profile: &ProfileName,
         name: InstanceName,
     ) -> Result<Instance, Error> {
-        let uuid = uuid_of(gpu, name)?;
-        if let Some(existing) = MediatedDevice::read(host, uuid)? {
-            let same = existing.is_of(gpu) && existing.type_id.as_deref() == Some(profile.as_ref());
-            return if same {
-                wait_until_whole(host, gpu, uuid)
-            } else {
-                let type_id = existing.type_id.unwrap_or_else(|| "no known type".to_owned());
-                Err(Error::OtherMdev { uuid, what: format!("of {type_id} on {}", existing.parent) })
-            };
+        let uuid = uuid_of(self.kind(), gpu, name)?;
+        if let Some(made) = mediated_device::made_before(host, gpu, profile, uuid)? {
+            return Ok(made);
         }
         let types = types(host, gpu)?;
         let Some(mdev) = types.iter().find(|mdev| mdev.id == *profile) else {
@@ -159,35 +134,12 @@ impl Mechanism for MdevBus {
         if mdev.available == 0 {
             return Err(Error::Full { gpu, profile: profile.clone(), short: short(mdev, &types) });
         }
-        let create = types_folder(host, gpu).join(profile.as_ref()).join("create");
-        host.write_attr(&create, &uuid.to_string())?;
-        let made = wait_until_whole(host, gpu, uuid).and_then(|made| {
-            if made.profile == *profile {
-                return Ok(made);
-            }
-            Err(Error::ReadBack {
-                device: format!("mediated device {uuid}"),
-                wanted: format!("type {profile}"),
-                shown: format!("has type {}", made.profile),
-                way_out: "the GPU's driver is at fault",
-            })
-        });
-        made.map_err(|error| {
-            let there = attribute::exists(&host.mdev_device(uuid));
-            let undo = if there { remove(host, gpu, uuid) } else { Ok(()) };
-            error.after_undo(&name, undo)
-        })
+        mediated_device::make(host, gpu, &types_folder(host, gpu).join(profile.as_ref()), profile, uuid)
     }
 
     fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error> {
-        let uuid = uuid_of(gpu, name)?;
-        match MediatedDevice::read(host, uuid)? {
-            Some(found) if found.is_of(gpu) => remove(host, gpu, uuid),
-            Some(found) => {
-                Err(Error::OtherMdev { uuid, what: format!("on {} and not on GPU {gpu}", found.parent) })
-            }
-            None => wait_until_gone(host, gpu, uuid),
-        }
+        let uuid = uuid_of(self.kind(), gpu, name)?;
+        mediated_device::destroy(host, gpu, uuid, Duration::ZERO)
     }
 
     /// A parent keeps nothing when its last instance is gone.

@@ -2,8 +2,13 @@
 
 use crate::{ComputeShare, Error, Gpu, Holds, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
 use crate::{
-    MechanismKind, amd_gim::AmdGim, intel_xe::IntelXe, mdev_bus::MdevBus, nvidia::vfio::NvidiaVfio,
-    passthrough::Passthrough, sriov::Sriov,
+    MechanismKind,
+    amd_gim::AmdGim,
+    intel_xe::IntelXe,
+    mdev_bus::MdevBus,
+    nvidia::{mdev::NvidiaMdev, vfio::NvidiaVfio},
+    passthrough::Passthrough,
+    sriov::Sriov,
 };
 use serde::Serialize;
 use std::fmt;
@@ -92,6 +97,12 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
         true
     }
 
+    /// Whether its driver may remove an instance when the VM that had it ends: one that a lease misses then
+    /// was not taken away behind vgpud's back, and is made anew for the next owner.
+    fn goes_with_its_vm(&self) -> bool {
+        false
+    }
+
     /// Whether somebody has divided this GPU already, from what the inventory read. Pure.
     fn is_divided(&self, _gpu: &Gpu) -> bool {
         false
@@ -156,6 +167,7 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
 pub fn mechanism(kind: MechanismKind) -> &'static dyn Mechanism {
     match kind {
         MechanismKind::NvidiaVfio => &NvidiaVfio,
+        MechanismKind::NvidiaMdev => &NvidiaMdev,
         MechanismKind::IntelXe => &IntelXe,
         MechanismKind::AmdGim => &AmdGim,
         MechanismKind::Sriov => &Sriov,

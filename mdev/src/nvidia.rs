@@ -7,6 +7,7 @@
 
 mod creatable;
 mod geometry;
+pub(crate) mod mdev;
 mod mig;
 mod mig_profile;
 mod profiles;
@@ -19,13 +20,14 @@ mod vgpu_type;
 
 pub use creatable::{CreatableError, CreatableType, VgpuTypeId, creatable_types};
 pub use geometry::{Blocked, GpuInstance, Layout, LayoutError, Placeable};
+pub(crate) use mdev::vgpu_name;
 pub(crate) use mig::read as read_mig;
 pub use mig::{InstanceUse, Mig, MigInstance, MigKind, MigOffer, MigSeen};
 pub use mig_profile::{MigProfile, MigProfileError, MigSize};
 pub use smi::SmiCommand;
 pub use sriov_manage::Turn;
 pub use tool::Said;
-pub use vgpu::{NvidiaVgpu, OfferedType, VgpuVf};
+pub use vgpu::{NvidiaVgpu, OfferedType, VfParent, VgpuVf};
 pub(crate) use vgpu::{TypeNames, VENDOR, current, is_unnamed, left_half_way, read};
 pub use vgpu_type::{MigPart, VgpuType, VgpuTypeError};
 pub use vgpud_config::MigMode;

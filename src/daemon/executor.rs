@@ -365,7 +365,13 @@ impl HostExecutor {
     }
 
     fn reset(&self, target: &Target) -> Result<Done, EffectError> {
-        let instance = self.find(target)?.ok_or(EffectError::Missing(*target))?;
+        let Some(instance) = self.find(target)? else {
+            // Its driver has removed it with its VM.
+            return match mechanism(target.mechanism).goes_with_its_vm() {
+                true => Ok(Done::Unclean(None)),
+                false => Err(EffectError::Missing(*target)),
+            };
+        };
         // A lease that ended in quarantine was not taken back: its consumer may open the node yet.
         self.shut(target, &instance.nodes)?;
         match self.make_clean(target, &instance)? {

@@ -75,7 +75,9 @@ pub fn compare(state: &State, host: &HostView) -> Findings {
         match &slice.phase {
             Phase::Ready => findings.events.extend(missing()),
             Phase::Leased { lease } if lease.handover.is_some() => {
-                if let Some(contradiction) = missing() {
+                let went = mechanism(slice.mechanism).goes_with_its_vm()
+                    && !instances.iter().any(|instance| instance.name == slice.name);
+                if let Some(contradiction) = if went { None } else { missing() } {
                     findings.events.push(contradiction);
                 } else if host.ended_holders.contains(&id) {
                     let (generation, cause) = (Some(slice.generation), ReleaseCause::HolderEnded);

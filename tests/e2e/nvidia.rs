@@ -101,7 +101,7 @@ fn a_vgpu_from_its_creation_to_its_end() {
     let daemon = Daemon::start_with(SETTINGS);
     let said = daemon.json("status")["daemon"]["sandbox"].as_str().unwrap().to_owned();
     assert!(said.contains("seccomp"), "vgpud is confined: {said}");
-    assert_eq!(card.shown(&daemon)["mechanisms"], json!(["nvidia-vfio"]));
+    assert_eq!(card.shown(&daemon)["mechanisms"], json!(["nvidia-vfio", "nvidia-mdev"]), "its VFs will tell");
     assert_eq!(card.available(&daemon, "L40S-8Q"), Some(6), "by the catalogue");
 
     let id = daemon.create(&format!("--memory 8GiB --gpu {}", card.address())).remove(0);

@@ -305,7 +305,7 @@ fn wrong_values_are_refused_with_the_way_out() {
         (
             "[gpu.\"0000:41:00.0\"]\nmechanism = \"sr-iov\"",
             "line 2: `mechanism` in [gpu.0000:41:00.0] cannot be \"sr-iov\": There is no mechanism \"sr-iov\"; the \
-             mechanisms are nvidia-vfio, intel-xe, amd-gim, sriov, mdev, passthrough; as in mechanism = \"sriov\"",
+             mechanisms are nvidia-vfio, nvidia-mdev, intel-xe, amd-gim, sriov, mdev, passthrough; as in mechanism = \"sriov\"",
         ),
         (
             "[gpus]\nexclude = [\n  \"0000:41:00.0\",\n  \"0000:41:00\",\n]",

@@ -194,6 +194,14 @@ impl FakeGpu {
         self
     }
 
+    /// As a GPU of NVIDIA's without SR-IOV, whose vGPUs are its mediated devices.
+    #[must_use]
+    pub fn nvidia_mdev(mut self, vgpus: &FakeVgpus) -> Self {
+        self = self.id("10de:1eb8").class(0x03_0200).driver("nvidia");
+        self.vgpus = Some(vgpus.clone());
+        self
+    }
+
     /// With another function in its IOMMU group.
     #[must_use]
     pub fn companion(mut self, address: &str) -> Self {

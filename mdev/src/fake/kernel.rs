@@ -116,6 +116,7 @@ impl FakeKernel {
         self.mdev_parent(gpu);
         self.personality(&mut state, gpu);
         self.vgpu_host(&mut state, gpu);
+        self.vgpu_pf(gpu);
     }
 
     /// The files of a PCI function.

@@ -18,13 +18,17 @@ impl FakeKernel {
         self.tree().folder(&format!("sys/bus/mdev/drivers/{}", mdev_driver(gpu)));
         for mdev in &gpu.mdev_types {
             let folder = format!("{folder}/mdev_supported_types/{}", mdev.id);
-            self.tree().file(&format!("{folder}/create"), b"");
-            self.tree().text(&format!("{folder}/device_api"), "vfio-pci");
-            self.tree().text(&format!("{folder}/name"), &mdev.id.replace('-', " "));
-            self.tree().text(&format!("{folder}/description"), &mdev.description);
-            self.tree().folder(&format!("{folder}/devices"));
+            self.mdev_type(&folder, &mdev.id.replace('-', " "), &mdev.description);
         }
         self.count_available(gpu);
+    }
+
+    pub(super) fn mdev_type(&self, folder: &str, name: &str, description: &str) {
+        self.tree().file(&format!("{folder}/create"), b"");
+        self.tree().text(&format!("{folder}/device_api"), "vfio-pci");
+        self.tree().text(&format!("{folder}/name"), name);
+        self.tree().text(&format!("{folder}/description"), description);
+        self.tree().folder(&format!("{folder}/devices"));
     }
 
     /// Units that existing devices take.
@@ -35,6 +39,9 @@ impl FakeKernel {
     }
 
     fn count_available(&self, gpu: &FakeGpu) {
+        if gpu.vgpus.is_some() {
+            return self.count_vgpus(gpu);
+        }
         let free = gpu.mdev_units - self.used(gpu);
         for mdev in &gpu.mdev_types {
             let path =
@@ -47,7 +54,7 @@ impl FakeKernel {
     pub(super) fn create_mdev(&self, state: &mut State, folder: &str, value: &str) -> Result<(), Errno> {
         let uuid: uuid::Uuid = value.parse().map_err(|_| Errno::EINVAL)?;
         let parent = folder.split('/').nth(3).and_then(|name| name.parse::<PciAddress>().ok());
-        let gpu = parent.and_then(|parent| state.gpus.get(&parent)).cloned().ok_or(Errno::ENODEV)?;
+        let gpu = parent.and_then(|parent| self.gpu_of(state, parent)).ok_or(Errno::ENODEV)?;
         let name = uuid.as_hyphenated().to_string();
         if self.tree().has(&format!("sys/bus/mdev/devices/{name}")) {
             return Err(Errno::EEXIST);
@@ -56,7 +63,10 @@ impl FakeKernel {
         if self.tree().read(&format!("{folder}/available_instances")).as_deref() == Some("0") {
             return Err(Errno::EUSERS);
         }
-        let device = format!("{}/{name}", self::folder(gpu.address));
+        if gpu.vgpus.as_ref().is_some_and(|vgpus| vgpus.refuses(folder)) {
+            return Err(Errno::EIO);
+        }
+        let device = format!("{}/{name}", folder.rsplitn(3, '/').last().unwrap_or_default());
         self.tree().file(&format!("{device}/remove"), b"");
         self.tree().link(&format!("{device}/mdev_type"), folder);
         self.tree().link(&format!("{device}/driver"), &format!("sys/bus/mdev/drivers/{}", mdev_driver(&gpu)));
@@ -74,14 +84,35 @@ impl FakeKernel {
         if value != "1" {
             return Err(Errno::EINVAL);
         }
-        let (parent, name) = folder.rsplit_once('/').ok_or(Errno::ENODEV)?;
+        let name = folder.rsplit('/').next().unwrap_or_default();
         state.wait_for_user(name);
+        self.let_mdev_go(state, folder);
+        Ok(())
+    }
+
+    pub(super) fn remove_by_itself(&self, uuid: &str) {
+        let device =
+            std::fs::canonicalize(self.root().join("sys/bus/mdev/devices").join(uuid)).expect("a device");
+        let folder = device.strip_prefix(self.root()).expect("a path of this host");
+        let mut state = self.state();
+        state.held.remove(uuid);
+        self.let_mdev_go(&mut state, folder.to_str().expect("a name in UTF-8"));
+    }
+
+    fn let_mdev_go(&self, state: &mut State, folder: &str) {
+        let Some((parent, name)) = folder.rsplit_once('/') else { return };
         self.drop_mdev(state, parent, name);
         let parent = parent.rsplit('/').next().and_then(|parent| parent.parse().ok());
-        if let Some(gpu) = parent.and_then(|parent: PciAddress| state.gpus.get(&parent)) {
-            self.count_available(gpu);
+        if let Some(gpu) = parent.and_then(|parent| self.gpu_of(state, parent)) {
+            self.count_available(&gpu);
         }
-        Ok(())
+    }
+
+    /// The GPU that is a parent, or whose VF is.
+    fn gpu_of(&self, state: &State, parent: PciAddress) -> Option<FakeGpu> {
+        let pf = self.tree().target(&format!("{}/physfn", folder(parent)));
+        let pf = pf.and_then(|pf| pf.parse().ok()).unwrap_or(parent);
+        state.gpus.get(&pf).cloned()
     }
 
     fn drop_mdev(&self, state: &mut State, parent: &str, name: &str) {
@@ -105,6 +136,9 @@ impl FakeKernel {
     }
 }
 
-fn mdev_driver(gpu: &FakeGpu) -> String {
+pub(super) fn mdev_driver(gpu: &FakeGpu) -> String {
+    if gpu.vgpus.is_some() {
+        return "nvidia-vgpu-vfio".to_owned();
+    }
     format!("{}_vgpu", gpu.driver.as_deref().unwrap_or("fake"))
 }

@@ -1,4 +1,5 @@
-//! NVIDIA's vGPU host driver with vendor-specific VFIO, and its tool `sriov-manage`.
+//! NVIDIA's vGPU host driver with vendor-specific VFIO, and its tool `sriov-manage`. With mediated devices it
+//! is in [`super::nvidia_mdev`].
 //!
 //! Played with the quirks that its users report: the tool says that all went well when nothing did, leaves
 //! a GPU half-way or cannot get its lock; some VFs come and others do not; the list of types shrinks,
@@ -22,17 +23,19 @@ const STUB: &str = "pci-pf-stub";
 #[derive(Clone, Debug)]
 pub struct FakeVgpus {
     /// What all vGPUs share, in GB.
-    gigabytes: u32,
-    types: Vec<(u32, String, u32)>,
+    pub(super) gigabytes: u32,
+    pub(super) types: Vec<(u32, String, u32)>,
     /// Types that live in GPU instances of MIG: number and profile.
     in_instances: Vec<(u32, u32)>,
     /// MIG at first; none: the card has no MIG.
     mig: Option<MigMode>,
     /// MIG changes by a reset of the GPU alone.
     pub(super) mig_by_reset: bool,
+    /// VFs are parents of mediated devices.
+    pub(super) mediated: bool,
     name_first: bool,
-    mixed_sizes: bool,
-    refused: Option<u32>,
+    pub(super) mixed_sizes: bool,
+    pub(super) refused: Option<u32>,
     held: Errno,
     /// A VF that never gets the driver's folder.
     dead: Option<u16>,
@@ -50,6 +53,7 @@ impl FakeVgpus {
             in_instances: Vec::new(),
             mig: None,
             mig_by_reset: false,
+            mediated: false,
             name_first: false,
             mixed_sizes: false,
             refused: None,
@@ -94,6 +98,25 @@ impl FakeVgpus {
     #[must_use]
     pub fn mig_by_reset(self) -> Self {
         Self { mig_by_reset: true, ..self }
+    }
+
+    /// A T4 with some of its types.
+    #[must_use]
+    pub fn t4() -> Self {
+        let types = [
+            (231, "GRID T4-2Q", 2),
+            (232, "GRID T4-4Q", 4),
+            (233, "GRID T4-8Q", 8),
+            (234, "GRID T4-16Q", 16),
+            (223, "GRID T4-2B", 2),
+        ];
+        Self::new(16, &types)
+    }
+
+    /// VFs are parents of mediated devices, as on a kernel without the vendor-specific VFIO framework.
+    #[must_use]
+    pub fn mediated(self) -> Self {
+        Self { mediated: true, ..self }
     }
 
     /// Lists have the name before the number.
@@ -186,6 +209,7 @@ impl FakeKernel {
                 (0..comes).for_each(|index| self.make_vgpu_vf(state, &card, index));
                 self.tree().text(&numvfs, &comes.to_string());
                 self.list_types(state, &card);
+                self.count_vgpus(&card);
             }
         }
         said(true, "")
@@ -198,7 +222,13 @@ impl FakeKernel {
         self.tree().text(&autoprobe, "1");
         let vf = vf_address(card, index);
         self.attach(state, vf, "nvidia").expect("NVIDIA's driver takes it");
-        if card.vgpus.as_ref().and_then(|vgpus| vgpus.dead) != Some(index) {
+        let vgpus = card.vgpus.as_ref().expect("vGPUs");
+        if vgpus.dead == Some(index) {
+            return;
+        }
+        if vgpus.mediated {
+            self.vgpu_parent(vgpus, vf, if index.is_multiple_of(2) { "nvidia" } else { "vfio-pci" });
+        } else {
             self.open_vfio(state, &folder(vf));
             self.tree().text(&format!("{}/nvidia/current_vgpu_type", folder(vf)), "0");
         }

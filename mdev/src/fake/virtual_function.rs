@@ -80,6 +80,8 @@ impl FakeKernel {
             let vf = vf_address(&gpu, index);
             if self.tree().target(&format!("{}/physfn", folder(vf))) == Some(pf.to_string()) {
                 state.wait_for_user(&vf.to_string());
+                self.drop_mdevs(state, vf);
+                self.tree().remove(&format!("sys/class/mdev_bus/{vf}"));
                 self.disappear(state, &format!("{}/virtfn{index}", folder(pf)));
                 self.unplug(state, vf);
             }

@@ -71,6 +71,7 @@ fn gpus_are_told_from_other_functions_and_come_in_order() {
             available: 4,
             existing: 0,
             memory: Some(Memory::from_bytes(16 << 20)),
+            most: None,
         }]
     );
 }

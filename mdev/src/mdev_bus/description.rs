@@ -25,6 +25,13 @@ pub(crate) fn memory(description: &str) -> Option<Memory> {
     size(phrase.trim()).map(Memory::from_bytes)
 }
 
+/// How many instances NVIDIA's driver says that an empty GPU holds (`max_instance=16`).
+pub(crate) fn most(description: &str) -> Option<u32> {
+    let text = description.split_once("max_instance=")?.1;
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    text.get(..digits)?.parse().ok()
+}
+
 /// The amount that `text` begins with: a whole number and K, M or G, binary as GPU vendors mean it.
 fn size(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -69,10 +76,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn how_many_an_empty_gpu_holds() {
+        assert_eq!(most("framebuffer=4096M, max_resolution=7680x4320, max_instance=4"), Some(4));
+        for text in ["max_instance=", "max_instance=-1", "max_instance=99999999999", "4", ""] {
+            assert_eq!(most(text), None, "{text}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
-        fn no_description_breaks_the_reader(text in "(framebuffer|low_gm_size|high_gm_size|memory| |[0-9]{1,22}|[kmgMGé=:]|.){0,12}") {
+        fn no_description_breaks_the_reader(text in "(framebuffer|max_instance=|low_gm_size|high_gm_size|memory| |[0-9]{1,22}|[kmgMGé=:]|.){0,12}") {
             memory(&text);
+            most(&text);
         }
     }
 }

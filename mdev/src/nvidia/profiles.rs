@@ -32,7 +32,7 @@ pub(super) fn profiles(gpu: &Gpu, taken: &[Taken]) -> Vec<Profile> {
     match &gpu.nvidia {
         Some(NvidiaVgpu::Off { .. }) => Card::empty(gpu, known_types(gpu.id).cloned().collect()).offer(taken),
         Some(NvidiaVgpu::On { vfs }) => Card::of(gpu, vfs).offer(taken),
-        Some(NvidiaVgpu::Mediated | NvidiaVgpu::NoVgpus) | None => Vec::new(),
+        Some(NvidiaVgpu::Mediated { .. } | NvidiaVgpu::NoVgpus) | None => Vec::new(),
     }
 }
 
@@ -54,20 +54,21 @@ pub(super) fn when_empty(gpu: &Gpu) -> Vec<Profile> {
     Card::empty(gpu, types).offer(&[])
 }
 
-fn framebuffer(name: &ProfileName) -> Option<Memory> {
+pub(super) fn framebuffer(name: &ProfileName) -> Option<Memory> {
     Some(understood(name)?.framebuffer)
 }
 
-/// How the share of a vGPU of this type holds, where it has one. A MIG-backed vGPU's share would be that of its
-/// GPU instance, which is not read.
+/// How the share of a vGPU of this type holds, where it has one.
 pub(super) fn holds(name: &ProfileName) -> Holds {
     match understood(name) {
-        Some(vgpu) if vgpu.mig.is_none() => Holds::BEST_EFFORT,
-        Some(_) | None => Holds::NOT_AVAILABLE,
+        // A GPU instance has its slices of the GPU for itself (NVIDIA Multi-Instance GPU User Guide).
+        Some(vgpu) if vgpu.mig.is_some() => Holds::ENFORCED,
+        Some(_) => Holds::BEST_EFFORT,
+        None => Holds::NOT_AVAILABLE,
     }
 }
 
-fn is_mig_backed(name: &ProfileName) -> bool {
+pub(super) fn is_mig_backed(name: &ProfileName) -> bool {
     understood(name).is_some_and(|vgpu| vgpu.mig.is_some())
 }
 

@@ -19,6 +19,7 @@ mod tests;
 
 use super::{
     NvidiaVgpu, TypeNames, VENDOR, current, is_unnamed, left_half_way,
+    mdev::{self, Framework},
     mig::change as mig,
     profiles,
     sriov_manage::{self, Before},
@@ -40,7 +41,7 @@ pub(crate) struct NvidiaVfio;
 const MOST_VFS: u16 = 64;
 
 /// How long a VM that has ended may take to let go of its vGPU.
-const LETTING_GO: Duration = Duration::from_secs(10);
+pub(super) const LETTING_GO: Duration = Duration::from_secs(10);
 
 /// A VF that is to become a vGPU or to be none.
 struct Vf<'a> {
@@ -153,6 +154,7 @@ fn is_held(error: &Error) -> bool {
 }
 
 fn make(host: &Host, gpu: PciAddress, profile: &ProfileName, index: VfIndex) -> Result<Instance, Error> {
+    mdev::expect(host, gpu, Framework::VendorVfio)?;
     let total = PhysicalFunction { host, gpu }.enabled()?;
     let Some(vf) = Vf::find(host, gpu, index)? else {
         let short = format!("it has {total} VFs and no VF {}", index.0);
@@ -206,11 +208,9 @@ impl Mechanism for NvidiaVfio {
             (Some(driver), _) if driver.0 != DRIVER => {
                 Some(format!("its driver {driver} is not NVIDIA's vGPU host driver"))
             }
-            (_, Some(NvidiaVgpu::Mediated)) => Some(
-                "its vGPUs are mediated devices, which vgpud makes where the GPU is their parent and not yet \
-                 where its VFs are"
-                    .to_owned(),
-            ),
+            (_, Some(NvidiaVgpu::Mediated { .. })) => {
+                Some(format!("its vGPUs are mediated devices, which {} makes", MechanismKind::NvidiaMdev))
+            }
             (_, None | Some(NvidiaVgpu::NoVgpus)) => Some(format!(
                 "its driver {DRIVER} is not the vGPU host driver, or its VFs were taken off it, which only \
                  turning them off and on again with sriov-manage mends: none has nvidia/current_vgpu_type"

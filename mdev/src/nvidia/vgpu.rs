@@ -13,8 +13,8 @@
 
 use super::{VgpuType, creatable_types};
 use crate::{
-    DriverName, Error, Gpu, Host, PciAddress, PciId, ProfileName, SriovCapability, VfIndex, attribute,
-    virtual_function::VirtualFunction,
+    DriverName, Error, Gpu, Host, MdevType, PciAddress, PciId, ProfileName, SriovCapability, VfIndex,
+    attribute, mdev_bus, virtual_function::VirtualFunction,
 };
 use serde::Serialize;
 use std::{
@@ -31,7 +31,7 @@ pub(super) const DRIVER: &str = "nvidia";
 /// On which `sriov-manage` puts a PF for a moment, for NVIDIA's driver has no `sriov_configure`.
 pub(super) const STUB: &str = "pci-pf-stub";
 
-/// What NVIDIA's driver shows of a GPU with SR-IOV.
+/// What NVIDIA's driver shows of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NvidiaVgpu {
@@ -44,8 +44,8 @@ pub enum NvidiaVgpu {
     },
     /// VFs are on, and each may be a vGPU.
     On { vfs: Vec<VgpuVf> },
-    /// Its vGPUs are mediated devices.
-    Mediated,
+    /// Its vGPUs are mediated devices of these VFs; of the GPU itself where there are none.
+    Mediated { vfs: Vec<VfParent> },
     /// VFs are on, and the driver makes no vGPUs of them.
     NoVgpus,
 }
@@ -58,6 +58,13 @@ pub struct VgpuVf {
     pub current: Option<u32>,
     /// What a spare may become now.
     pub creatable: Vec<OfferedType>,
+}
+
+/// One VF that is a parent of mediated devices, of one at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VfParent {
+    pub index: VfIndex,
+    pub types: Vec<MdevType>,
 }
 
 /// A type that a spare may become.
@@ -100,7 +107,8 @@ pub(super) fn understood(name: &ProfileName) -> Option<VgpuType> {
     name.as_ref().parse().ok()
 }
 
-/// What is shown of the GPU; none where it is on another driver or has no VFs to share.
+/// What is shown of the GPU; none where it is on another driver, or has neither VFs to share nor mediated
+/// devices.
 pub(crate) fn read(
     host: &Host,
     gpu: PciAddress,
@@ -108,14 +116,28 @@ pub(crate) fn read(
     driver: Option<&DriverName>,
     sriov: Option<&SriovCapability>,
 ) -> Result<Option<NvidiaVgpu>, Error> {
-    let shares = sriov.is_some_and(|sriov| sriov.total > 1);
-    if id.vendor != VENDOR || driver.is_none_or(|driver| driver.0 != DRIVER) || !shares {
+    if id.vendor != VENDOR || driver.is_none_or(|driver| driver.0 != DRIVER) {
         return Ok(None);
     }
     let is_parent = |address| attribute::exists(&host.mdev_parent(address));
+    if is_parent(gpu) {
+        return Ok(Some(NvidiaVgpu::Mediated { vfs: Vec::new() }));
+    }
+    if sriov.is_none_or(|sriov| sriov.total <= 1) {
+        return Ok(None);
+    }
     let vfs = VirtualFunction::all(host, gpu)?;
-    if is_parent(gpu) || vfs.iter().any(|vf| is_parent(vf.address)) {
-        return Ok(Some(NvidiaVgpu::Mediated));
+    let parents = vfs.iter().filter(|vf| is_parent(vf.address)).map(|vf| {
+        // As with creatable types: one that is not well hides no other.
+        let types = mdev_bus::types(host, vf.address).unwrap_or_else(|error| {
+            tracing::warn!(vf = %vf.address, "{error}");
+            Vec::new()
+        });
+        VfParent { index: vf.index, types }
+    });
+    let parents: Vec<_> = parents.collect();
+    if !parents.is_empty() {
+        return Ok(Some(NvidiaVgpu::Mediated { vfs: parents }));
     }
     if vfs.is_empty() {
         let lacks = lacks(host);

@@ -1,7 +1,7 @@
 //! vGPUs of NVIDIA's over the daemon's life: made anew between owners, and known by name where the
 //! driver names them no longer.
 
-use super::bench::{Bench, SRIOV};
+use super::bench::{Bench, MDEV, SRIOV};
 use crate::api;
 use vgpud_config::{PciAddress, Reuse};
 use vgpud_mdev::{
@@ -140,6 +140,57 @@ async fn vgpus_are_made_again_after_a_restart_of_the_host() {
     assert_eq!(bench.types_written()[before..], ["1152", "1152"]);
     assert_eq!(bench.phases().await.values().collect::<Vec<_>>(), [&api::Phase::Ready; 2]);
     bench.check().await;
+}
+
+/// Mediated devices, of a card and of the VFs of one: the next owner gets another device, also where the driver
+/// removed the last one's with its VM, and VFs go with the last of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_owner_gets_a_mediated_vgpu_that_was_made_for_them() {
+    let vgpus = FakeVgpus::l40s().mediated();
+    let machine = FakeHost::machine()
+        .gpu(FakeGpu::new(SRIOV).nvidia(8, &vgpus))
+        .gpu(FakeGpu::new(MDEV).nvidia_mdev(&FakeVgpus::t4()));
+    let mut bench = Bench::new(&machine);
+    bench.settings.scrub.reuse = Reuse::Reset;
+    let by = Some(MechanismKind::NvidiaMdev);
+    let settings = vgpud_config::GpuSettings { mechanism: by, ..Default::default() };
+    bench.settings.gpu.insert(SRIOV.parse().unwrap(), settings);
+    bench.start(None).await;
+    let before = bench.files();
+    let uuid = |bench: &Bench| {
+        let names = vgpud_mdev::attribute::names(&bench.host.path("/sys/bus/mdev/devices")).unwrap();
+        assert_eq!(names.len(), 1, "{names:?}");
+        names[0].clone()
+    };
+    for (slice, profile, gpu) in [("s1", "T4-8Q", MDEV), ("s2", "L40S-8Q", SRIOV)] {
+        bench.create(profile, gpu, 1, Some("pod-a")).await.unwrap();
+        let first = uuid(&bench);
+        bench.release(slice).await.unwrap();
+        bench.at_rest().await;
+        assert_eq!(bench.phases().await[slice], api::Phase::Ready);
+        let second = uuid(&bench);
+        assert_ne!(second, first);
+        bench.lease_to("pod-b", slice, None).await.unwrap();
+        bench.fake.remove_mdev(&second);
+        // What vgpud reads at its start and after each event of the kernel.
+        bench.crash().await;
+        bench.start(None).await;
+        assert_eq!(bench.phases().await[slice], api::Phase::Leased, "its VM may just have ended");
+        bench.release(slice).await.unwrap();
+        bench.at_rest().await;
+        assert_eq!(bench.phases().await[slice], api::Phase::Ready);
+        assert_ne!(uuid(&bench), second);
+        bench.check().await;
+        bench.destroy(slice).await.unwrap();
+        bench.at_rest().await;
+    }
+    for _ in 0..500 {
+        if bench.files() == before {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(bench.files(), before, "the VFs are off again");
 }
 
 /// Nobody says what NVIDIA's driver makes of another program that opens a vGPU.

@@ -24,6 +24,7 @@ fn mdev(bus: u8, small: u32, medium: u32, slices: usize) -> GpuView {
         available,
         existing: 0,
         memory: Some(Memory::from_bytes(mib << 20)),
+        most: None,
     });
     let gpu = Gpu { mdev_types: types.to_vec(), ..gpu(bus) };
     GpuView::new(gpu, Ok(MechanismKind::Mdev), taken(slices, "small"), Emptying::BySlices)

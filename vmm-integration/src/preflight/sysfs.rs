@@ -7,7 +7,7 @@ use vgpud_mdev::{Host, Instance, InstanceName, attribute};
 pub(super) fn checks(host: &Host, instance: &Instance) -> Vec<Check> {
     vec![
         driver(instance),
-        parent(host, instance),
+        parent(instance),
         group(host, instance),
         reset_methods(instance),
         numa_node(instance),
@@ -24,12 +24,19 @@ fn driver(instance: &Instance) -> Check {
     }
 }
 
-fn parent(host: &Host, instance: &Instance) -> Check {
+/// The link on the mdev bus leads to .../<parent>/<UUID>, and the parent may be a VF of the GPU.
+fn parent_of_mdev(instance: &Instance) -> Result<Option<String>, vgpud_mdev::Error> {
+    let Some(real) = attribute::folder(&instance.sysfs)? else { return Ok(None) };
+    let Some(parent) = real.parent() else { return Ok(None) };
+    let name = parent.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok(attribute::link(&parent.join("physfn"))?.or(name))
+}
+
+fn parent(instance: &Instance) -> Check {
     let name = CheckName::Parent;
     let parent = match instance.name {
         InstanceName::Vf(_) => attribute::link(&instance.sysfs.join("physfn")),
-        // A link to .../<parent>/<UUID>: the folder above it is the parent.
-        InstanceName::Mdev(_) => attribute::link(&host.mdev_parent(instance.gpu)),
+        InstanceName::Mdev(_) => parent_of_mdev(instance),
         InstanceName::Whole => return Check::skip(name, "it is the GPU itself"),
     };
     let gpu = instance.gpu.to_string();

@@ -3,7 +3,7 @@
 use super::{InstanceUse, Mig, MigInstance, MigKind, geometry, kind_of};
 use crate::{
     ComputeShare, Gpu, PciId, Profile, ProfileName, Taken, cards,
-    nvidia::{Blocked, Geometry, GpuInstance, Layout, LayoutError, profiles::rank, vgpu::understood},
+    nvidia::{Blocked, Geometry, GpuInstance, Layout, LayoutError, profiles::{holds, rank}, vgpu::understood},
 };
 use std::collections::BTreeMap;
 
@@ -156,8 +156,7 @@ impl<'a> Offer<'a> {
                 name: name.clone(),
                 memory: understood(name).map(|vgpu| vgpu.framebuffer),
                 compute: Some(ComputeShare::parts_of(kind.class.slices(), slices)),
-                // A GPU instance has its slices of the GPU for itself (NVIDIA Multi-Instance GPU User Guide).
-                holds: Holds::ENFORCED,
+                holds: holds(name),
                 capacity: number(usize::from(most).min(vfs).max(alike + available)),
                 available: number(available),
             })

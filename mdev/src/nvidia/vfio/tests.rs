@@ -354,7 +354,8 @@ fn why_a_gpu_makes_no_vgpus() {
     let plain = || FakeGpu::new(GPU).nvidia(8, &FakeVgpus::l40s());
     let (fake, host) = machine(&FakeVgpus::l40s());
     let kinds: Vec<_> = mechanisms(&seen(&host)).into_iter().map(Mechanism::kind).collect();
-    assert_eq!(kinds, [crate::MechanismKind::NvidiaVfio]);
+    let either = [crate::MechanismKind::NvidiaVfio, crate::MechanismKind::NvidiaMdev];
+    assert_eq!(kinds, either, "its VFs will tell");
     let without = |path: &str| {
         let path = host.path(path);
         std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path)).unwrap();
@@ -403,15 +404,16 @@ fn an_unknown_card_is_used_when_somebody_has_turned_its_vfs_on() {
 
 #[test]
 fn mediated_devices_are_another_mechanism() {
-    let (fake, host) = machine(&FakeVgpus::l40s());
-    fake.set(&format!("sys/class/mdev_bus/{GPU}/mdev_supported_types/nvidia-558/available_instances"), "1");
-    assert_eq!(seen(&host).nvidia, Some(NvidiaVgpu::Mediated));
+    let (fake, host) = machine(&FakeVgpus::l40s().mediated());
+    let before = fake.snapshot();
+    let text = told(create(&host, "L40S-8Q", 0));
+    assert_holds(&text, &["its vGPUs are mediated devices", "mechanism = \"nvidia-mdev\" for 0000:41:00.0"]);
+    assert_eq!(fake.snapshot(), before, "the VFs are off again");
+    host.kernel().turn_vfs(&host, gpu(), Turn::On).unwrap();
+    assert!(matches!(seen(&host).nvidia, Some(NvidiaVgpu::Mediated { .. })));
     assert_eq!(
         NvidiaVfio.unusable(&seen(&host)).as_deref(),
-        Some(
-            "its vGPUs are mediated devices, which vgpud makes where the GPU is their parent and not yet where its \
-             VFs are"
-        )
+        Some("its vGPUs are mediated devices, which nvidia-mdev makes")
     );
 }
 
