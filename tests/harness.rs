@@ -146,8 +146,7 @@ fn a_host_that_panics_ends_in_an_error_with_its_console() {
 #[test]
 fn a_module_that_does_not_load_is_an_error_of_boot() {
     let lab = Lab::prepare(Progress::Lines).unwrap();
-    let mut spec = HostSpec::default();
-    spec.kernel_parameters.push("module_blacklist=vfio_pci".to_owned());
+    let spec = HostSpec::default().kernel_parameter("module_blacklist=vfio_pci");
     let error = lab.boot(&spec).unwrap_err();
     assert!(matches!(&error, Error::HostTrouble { trouble, .. } if trouble.contains("vfio-pci")), "{error}");
 }

@@ -195,6 +195,16 @@ impl Kernel for ConfinedKernel {
     }
 }
 
+/// Why there is no process that runs the tool, and the way out.
+fn missing(tool: &Path) -> &'static str {
+    if attribute::exists(tool) {
+        "it was not there when vgpud was started, which confines itself before it serves; start vgpud again"
+    } else {
+        "it is not there; it comes with NVIDIA's vGPU host driver, and `sriov_manage` under [nvidia] in the settings \
+         says where it is; install it or mend the setting, then start vgpud again"
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,6 +270,14 @@ mod tests {
             let told = turned.unwrap_err().to_string();
             assert!(told.contains("Waited 0.2 s for") && told.contains(" to end"), "{told}");
         }
+    }
+
+    #[test]
+    fn a_tool_that_came_after_vgpud_is_told_from_one_that_is_not_there() {
+        let (_folder, host) = host("0x10de\n", "0x030200\n", "exit 0");
+        assert!(missing(&host.sriov_manage()).starts_with("it was not there when vgpud was started"));
+        fs::remove_file(host.sriov_manage()).unwrap();
+        assert!(missing(&host.sriov_manage()).starts_with("it is not there; it comes with"));
     }
 
     #[test]

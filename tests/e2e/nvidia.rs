@@ -26,17 +26,12 @@ impl Card {
     #[track_caller]
     fn find(model: Model) -> Self {
         let card = Self(SimGpu::find(model));
-        assert_eq!((card.driver().as_deref(), card.0.read("sriov_numvfs").as_str()), (Some("nvidia"), "0"));
+        assert_eq!((card.0.driver().as_deref(), card.0.read("sriov_numvfs").as_str()), (Some("nvidia"), "0"));
         card
     }
 
     fn address(&self) -> &str {
         &self.0.address
-    }
-
-    fn driver(&self) -> Option<String> {
-        let link = fs::read_link(self.0.sysfs("driver")).ok()?;
-        Some(link.file_name()?.to_string_lossy().into_owned())
     }
 
     fn sriov_manage(&self, operation: &str) -> Output {
@@ -83,7 +78,7 @@ impl Drop for Card {
             let _ = fs::write(self.0.knob_path(&format!("nvidia/{knob}")), "0");
         }
         let _ = fs::write(self.0.knob_path("nvidia/sriov_manage"), "work");
-        if self.driver().as_deref() != Some("nvidia") {
+        if self.0.driver().as_deref() != Some("nvidia") {
             self.way_back();
         }
         for index in 0..64 {
@@ -127,7 +122,7 @@ fn a_vgpu_from_its_creation_to_its_end() {
     tell!("{}", daemon.ok(&format!("history {id}")));
     daemon.ok(&format!("destroy {id}"));
     wait_for("the VFs to go", MINUTE, || (card.0.read("sriov_numvfs") == "0").then_some(()));
-    assert_eq!(card.driver().as_deref(), Some("nvidia"));
+    assert_eq!(card.0.driver().as_deref(), Some("nvidia"));
     assert_nothing_left(&daemon);
 }
 
@@ -247,7 +242,7 @@ fn a_card_that_was_left_half_way_is_told_with_the_way_back() {
     tell!("{}", refused.stderr);
     refused.fails_with(&way_back);
     drop(knob);
-    assert_eq!(card.driver().as_deref(), Some("pci-pf-stub"));
+    assert_eq!(card.0.driver().as_deref(), Some("pci-pf-stub"));
     let shown = card.shown(&daemon);
     assert!(way_back.iter().all(|way| shown["unusable"].as_str().unwrap().contains(way)), "{shown}");
     daemon.ctl(&create).fails_with(&way_back);

@@ -7,12 +7,6 @@ mod support;
 use std::fs;
 use support::{Daemon, Model, SimGpu, Tenant, assert_nothing_left};
 
-/// The driver that a PCI function is on.
-fn driver(gpu: &SimGpu) -> String {
-    let link = fs::read_link(gpu.sysfs("driver")).unwrap();
-    link.file_name().unwrap().to_string_lossy().into_owned()
-}
-
 fn settings(gpu: &SimGpu, reuse: &str) -> String {
     format!("[gpu.\"{}\"]\nmechanism = \"passthrough\"\nreuse = \"{reuse}\"\n", gpu.address)
 }
@@ -20,10 +14,10 @@ fn settings(gpu: &SimGpu, reuse: &str) -> String {
 #[test]
 fn a_whole_gpu_goes_to_a_tenant_and_back_to_its_driver() {
     let gpu = SimGpu::find(Model::Sim);
-    assert_eq!(driver(&gpu), "simgpu");
+    assert_eq!(gpu.driver().as_deref(), Some("simgpu"));
     let mut daemon = Daemon::start_with(&settings(&gpu, "reset"));
     let id = daemon.create(&format!("whole --gpu {} --owner a", gpu.address)).remove(0);
-    assert_eq!(driver(&gpu), "vfio-pci");
+    assert_eq!(gpu.driver().as_deref(), Some("vfio-pci"));
     let slice = daemon.slice(&id);
     assert_eq!(slice["address"], gpu.address.as_str());
     assert_eq!(slice["mechanism"], "passthrough");
@@ -40,7 +34,7 @@ fn a_whole_gpu_goes_to_a_tenant_and_back_to_its_driver() {
     daemon.ok(&format!("release {id}"));
     daemon.ctl(&format!("create whole --gpu {}", gpu.address)).fails_with(&["whole"]);
     daemon.ok(&format!("destroy {id}"));
-    assert_eq!(driver(&gpu), "simgpu");
+    assert_eq!(gpu.driver().as_deref(), Some("simgpu"));
     assert_nothing_left(&daemon);
 }
 
@@ -55,7 +49,7 @@ fn memory_that_is_not_known_is_not_taken_for_clean() {
     for slice in daemon.json("slices")["slices"].as_array().unwrap() {
         daemon.ok(&format!("destroy {}", slice["id"].as_str().unwrap()));
     }
-    assert_eq!(driver(&gpu), "simgpu");
+    assert_eq!(gpu.driver().as_deref(), Some("simgpu"));
     assert_nothing_left(&daemon);
 }
 
@@ -70,6 +64,6 @@ fn what_would_end_badly_is_refused() {
     let refused = daemon.ctl(&format!("create whole --gpu {}", sim.address));
     fs::write(sim.sysfs("sriov_numvfs"), "0").unwrap();
     refused.fails_with(&[&sim.address, "it has virtual functions"]);
-    assert_eq!((driver(&sim), driver(&mi300x)), ("simgpu".to_owned(), "simgpu".to_owned()));
+    assert_eq!([sim.driver(), mi300x.driver()], [Some("simgpu".to_owned()), Some("simgpu".to_owned())]);
     assert_nothing_left(&daemon);
 }

@@ -10,10 +10,9 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
-use support::{Output, SimGpu, wait_for};
+use support::{SimGpu, pf_driver, wait_for};
 
 const MIB: u64 = 1 << 20;
 const SECRET: &[u8] = b"tenant A";
@@ -34,10 +33,6 @@ fn refused<T: std::fmt::Debug>(tried: io::Result<T>, errno: i32) {
     assert_eq!(tried.unwrap_err().raw_os_error(), Some(errno));
 }
 
-fn modprobe(words: &[&str]) -> Output {
-    Output::of(Command::new("modprobe").args(words))
-}
-
 fn vf(gpu: &SimGpu, index: u32) -> PathBuf {
     fs::canonicalize(gpu.sysfs(&format!("virtfn{index}"))).unwrap()
 }
@@ -53,18 +48,8 @@ fn vfs(gpus: &[SimGpu]) -> Vec<String> {
 mod gim {
     use super::*;
 
-    /// Loads it anew, with these parameters.
     fn load(parameters: &[&str]) -> Vec<SimGpu> {
-        unload();
-        modprobe(&[&["gim"], parameters].concat()).success();
-        SimGpu::of_driver("gim")
-    }
-
-    fn unload() {
-        // A test that failed may have left it so.
-        if Path::new("/sys/module/gim").try_exists().unwrap() {
-            Output::of(Command::new("rmmod").arg("gim")).success();
-        }
+        pf_driver::load("gim", parameters)
     }
 
     /// NPS mode, compute mode and profile index, as the files say.
@@ -100,21 +85,21 @@ mod gim {
         assert_eq!(read(vf(&gpus[1], 3).join("device")), "0x74b5");
         // A GPU without a number of its own has one VF.
         assert_eq!(vfs(&load(&["vf_num=8"])), ["8", "1"]);
-        unload();
+        pf_driver::unload("gim");
         assert_eq!(vfs(&gpus), ["0", "0"]);
         assert!(!gpus[0].sysfs("virtfn0").is_symlink());
-        modprobe(&["gim"]).success();
+        pf_driver::load("gim", &[]);
     }
 
     #[test]
     fn a_number_of_vfs_that_the_card_does_not_support_is_none() {
         assert_eq!(vfs(&load(&["vf_num=3,8"])), ["0", "8"]);
         assert_eq!(vfs(&load(&["vf_num=16,1"])), ["0", "1"]);
-        unload();
+        pf_driver::unload("gim");
         for bad in ["vf_num=0", "vf_num=32", "vf_num=1,0"] {
-            assert_ne!(modprobe(&["gim", bad]).code, 0, "{bad}");
+            assert_ne!(pf_driver::insert("gim", &[bad]).code, 0, "{bad}");
         }
-        modprobe(&["gim"]).success();
+        pf_driver::load("gim", &[]);
     }
 
     #[test]
@@ -284,11 +269,9 @@ mod gim {
 mod xe {
     use super::*;
 
-    /// Loads it anew, with these parameters: no VFs, nothing set. Returns the Flex 170.
+    /// No VFs, nothing set. Returns the Flex 170.
     fn load(parameters: &[&str]) -> SimGpu {
-        Output::of(Command::new("rmmod").arg("simgpu_xe")).success();
-        modprobe(&[&["simgpu_xe"], parameters].concat()).success();
-        SimGpu::of_driver("simgpu_xe").remove(0)
+        pf_driver::load("simgpu_xe", parameters).remove(0)
     }
 
     fn path(gpu: &SimGpu, whose: &str, file: &str) -> PathBuf {

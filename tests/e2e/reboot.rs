@@ -1,122 +1,24 @@
 //! The lab host really restarts, and vgpud finds its ledger on the disk that outlived it: once after a
 //! power cut with work under way, once after a clean stop.
 //!
-//! Each module is one boot (xtask/src/suites.rs); what one knows the next reads from [`Notes`].
+//! Each module is one boot (xtask/src/suites.rs); what one knows the next reads from [`Notes`](support::restart::Notes).
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
+use std::{fs, process::Stdio};
+use support::{
+    Daemon, Model, SimGpu, assert_nothing_left, entries,
+    restart::{
+        LIMIT, Notes, assert_renumbered, assert_told, assert_usable, groups, lease_of, slices, state_dir,
+        wait_until_at_rest,
+    },
+    wait_for,
 };
-use support::{Daemon, Model, SimGpu, assert_nothing_left, entries, wait_for};
-use vgpud_lab::DISK;
-
-/// For anything that vgpud does by itself, under emulation and on a busy machine.
-const LIMIT: Duration = Duration::from_secs(180);
 
 const MODELS: [Model; 4] = [Model::Simmdev, Model::Mi300x, Model::Sim, Model::Flex170];
-
-fn state_dir() -> PathBuf {
-    Path::new(DISK).join("vgpud")
-}
-
-/// What a boot leaves for the next.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Notes {
-    /// IOMMU groups by PCI address.
-    groups: BTreeMap<String, u32>,
-    /// Slices by what they are for here.
-    slices: BTreeMap<String, String>,
-}
-
-impl Notes {
-    fn path() -> PathBuf {
-        Path::new(DISK).join("notes.json")
-    }
-
-    fn read() -> Self {
-        serde_json::from_str(&fs::read_to_string(Self::path()).unwrap()).unwrap()
-    }
-
-    /// Onto the disk itself: the power may be cut.
-    fn write(&self) {
-        let mut file = fs::File::create(Self::path()).unwrap();
-        file.write_all(serde_json::to_string(self).unwrap().as_bytes()).unwrap();
-        file.sync_all().unwrap();
-        fs::File::open(DISK).unwrap().sync_all().unwrap();
-    }
-
-    fn id(&self, purpose: &str) -> &str {
-        self.slices.get(purpose).unwrap_or_else(|| panic!("no slice for {purpose} in {self:?}"))
-    }
-}
-
-/// The groups of these GPUs and of one slice.
-fn groups(models: &[Model], daemon: &Daemon, id: &str) -> BTreeMap<String, u32> {
-    let of_device = |address: String| {
-        let link = fs::read_link(format!("/sys/bus/pci/devices/{address}/iommu_group")).unwrap();
-        let group = link.file_name().unwrap().to_str().unwrap().parse().unwrap();
-        (address, group)
-    };
-    let slice = daemon.slice(id);
-    let vf = of_device(slice["address"].as_str().unwrap().to_owned());
-    assert_eq!(slice["iommu_group"], vf.1, "{slice:#}");
-    models.iter().map(|model| of_device(SimGpu::find(*model).address)).chain([vf]).collect()
-}
-
-/// That no device that both boots know has the group that it had.
-#[track_caller]
-fn assert_renumbered(before: &BTreeMap<String, u32>, now: &BTreeMap<String, u32>) {
-    assert!(now.keys().all(|device| before.contains_key(device)), "{before:?} and {now:?}");
-    assert!(now.iter().all(|(device, is)| before[device] != *is), "groups were {before:?} and are {now:?}");
-}
-
-fn slices(daemon: &Daemon) -> Vec<Value> {
-    daemon.json("slices")["slices"].as_array().unwrap().clone()
-}
-
-fn wait_until_at_rest(daemon: &Daemon) {
-    wait_for("vgpud to be at rest", LIMIT, || {
-        let rests =
-            |slice: &Value| ["ready", "leased", "quarantined"].contains(&slice["phase"].as_str().unwrap());
-        slices(daemon).iter().all(rests).then_some(())
-    });
-}
-
-/// How the last lease of a slice ended.
-fn lease_of(daemon: &Daemon, id: &str) -> (String, Value) {
-    let history = daemon.json(&format!("history {id}"));
-    let lease = &history["leases"][0];
-    (lease["owner"].as_str().unwrap_or_default().to_owned(), lease["ended"].clone())
-}
-
-/// A guest owns the slice: it sees one GPU with clean memory and can fill it.
-#[track_caller]
-fn assert_usable(daemon: &Daemon, id: &str) {
-    let output = daemon.run(&format!("{id} -- gpu list read write mine check mine")).wait();
-    assert_eq!(output.code, 0, "{output:#?}");
-    assert!(output.stdout.contains("nonzero 0 of"), "{output:#?}");
-    daemon.wait_for_phase(id, "ready", LIMIT);
-}
-
-#[track_caller]
-fn assert_told(daemon: &Daemon, kind: &str, words: &[&str]) {
-    let text = daemon.ok("--output json events");
-    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let events: Vec<Value> = events.map(|line| line.get("event").cloned().unwrap_or(line)).collect();
-    let fits =
-        |event: &&Value| event["kind"] == kind && words.iter().all(|word| event.to_string().contains(word));
-    assert!(events.iter().any(|event| fits(&event)), "no {kind} with {words:?} in {events:#?}");
-}
 
 mod first_boot {
     use super::*;
@@ -125,7 +27,7 @@ mod first_boot {
     #[test]
     fn the_power_is_cut_with_work_under_way() {
         let [mdev, mi300x, sim, flex] = MODELS.map(SimGpu::find);
-        let daemon = Daemon::start_on(&state_dir());
+        let daemon = Daemon::start_on(&state_dir(), "");
         let mut notes = Notes::default();
         let mut create = |purpose: &str, words: String| {
             let id = daemon.create(&words).remove(0);
@@ -169,7 +71,7 @@ mod first_boot {
         });
         drop(begun);
         notes.slices.insert("creating".to_owned(), creating.as_str().unwrap().to_owned());
-        notes.groups = groups(&MODELS, &daemon, notes.id("ready vf"));
+        notes.groups = groups(&MODELS.map(SimGpu::find), &daemon, &[notes.id("ready vf")]);
         notes.write();
         daemon.leave_running();
     }
@@ -188,9 +90,9 @@ mod second_boot {
         fs::write(sim.sysfs("sriov_drivers_autoprobe"), "0").unwrap();
         fs::write(sim.sysfs("sriov_numvfs"), "4").unwrap();
 
-        let mut daemon = Daemon::start_on(&state_dir());
+        let mut daemon = Daemon::start_on(&state_dir(), "");
         wait_until_at_rest(&daemon);
-        let groups = groups(&MODELS, &daemon, notes.id("ready vf"));
+        let groups = groups(&MODELS.map(SimGpu::find), &daemon, &[notes.id("ready vf")]);
         assert_renumbered(&notes.groups, &groups);
         assert_told(&daemon, "host-restarted", &[]);
         assert!(entries("/run/cdi").is_empty());
@@ -247,9 +149,10 @@ mod third_boot {
     #[test]
     fn a_clean_restart_without_one_gpu() {
         let notes = Notes::read();
-        let daemon = Daemon::start_on(&state_dir());
+        let daemon = Daemon::start_on(&state_dir(), "");
         wait_until_at_rest(&daemon);
-        assert_renumbered(&notes.groups, &groups(&MODELS[..3], &daemon, notes.id("ready vf")));
+        let present: Vec<_> = MODELS[..3].iter().map(|model| SimGpu::find(*model)).collect();
+        assert_renumbered(&notes.groups, &groups(&present, &daemon, &[notes.id("ready vf")]));
         assert_told(&daemon, "host-restarted", &[]);
         for purpose in ["leased vf", "leased mdev", "creating"] {
             assert_eq!(

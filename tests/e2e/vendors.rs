@@ -5,23 +5,15 @@
 
 mod support;
 
-use std::{fs, path::Path, process::Command, time::Duration};
-use support::{Daemon, Output, SimGpu};
+use std::{fs, time::Duration};
+use support::{Daemon, SimGpu, pf_driver};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// The GPU of a PF driver that is loaded anew with this parameter.
 #[track_caller]
-fn gpu_of(module: &str) -> SimGpu {
-    SimGpu::of_driver(module).pop().unwrap_or_else(|| panic!("no GPU on {module}"))
-}
-
-/// Loads a PF driver anew with these parameters.
-#[track_caller]
-fn load(module: &str, parameter: &str) {
-    if Path::new("/sys/module").join(module).try_exists().unwrap() {
-        Output::of(Command::new("rmmod").arg(module)).success();
-    }
-    Output::of(Command::new("modprobe").args([module, parameter])).success();
+fn loaded(module: &str, parameter: &str) -> SimGpu {
+    pf_driver::load(module, &[parameter]).pop().unwrap_or_else(|| panic!("no GPU on {module}"))
 }
 
 /// Two tenants, one after the other and over a restart of vgpud: the second finds nothing of the first.
@@ -93,8 +85,7 @@ fn intel_xe_gives_each_vf_its_share_and_takes_all_back() {
         ("debugfs-gts", "/sys/kernel/debug/dri/{gpu}/gt0/{}/", "lmem_quota", ""),
     ];
     for (admin, share, quota, times) in interfaces {
-        load("simgpu_xe", &format!("admin={admin}"));
-        let gpu = gpu_of("simgpu_xe");
+        let gpu = loaded("simgpu_xe", &format!("admin={admin}"));
         let value = |function: &str, name: &str| {
             let folder = share.replace("{gpu}", &gpu.address).replace("{}", function);
             let between = if name == quota { "" } else { times };
@@ -132,8 +123,7 @@ fn intel_xe_gives_each_vf_its_share_and_takes_all_back() {
 
 #[test]
 fn amd_gim_hands_on_the_vfs_that_there_are_and_keeps_them() {
-    load("gim", "vf_num=4");
-    let gpu = gpu_of("gim");
+    let gpu = loaded("gim", "vf_num=4");
     let mut daemon = Daemon::start();
     let offered = offers(&daemon, &gpu);
     assert!(

@@ -102,6 +102,13 @@ impl HostSpec {
         self
     }
 
+    /// With one more word on the kernel's command line, such as a module's parameter (`gim.vf_num=4`).
+    #[must_use]
+    pub fn kernel_parameter(mut self, word: &str) -> Self {
+        self.kernel_parameters.push(word.to_owned());
+        self
+    }
+
     /// With a disk that outlives it.
     #[must_use]
     pub fn disk(mut self, image: &Path) -> Self {

@@ -63,6 +63,8 @@ pub fn all() -> Vec<Suite> {
     vec![
         Suite::new("kill_points", debian().gpus(["mi300x", "sim", "simmdev"]), 30),
         Suite::new("many", cdev().gpus(["sim", "simmdev"]), 20),
+        Suite::new("mixed", mixed(debian()), 25),
+        Suite::with_boots("reboot_vendors", reboots_of_vendors(debian()), 15),
         Suite::new("micro_vm", debian().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("micro_vm", cdev().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("daemon", debian().gpus(["mi300x", "simmdev"]), 15),
@@ -90,21 +92,36 @@ pub fn all() -> Vec<Suite> {
     ]
 }
 
+/// Each vendor's own driver, and a card that cannot be cut.
+fn mixed(host: HostSpec) -> HostSpec {
+    host.gpus(["mi300x-gim", "l40s", "rtx5070", "b60"]).kernel_parameter("gim.vf_num=4")
+}
+
 /// Three boots of one machine. A group gets the next number when its device is found, and the extra
 /// devices are found before the GPUs: in the second boot no group has the number that it has in the
-/// others. In the last one a GPU is missing.
+/// others. In the last one the last GPU is missing.
+fn three_boots(hosts: [HostSpec; 3]) -> Vec<Boot> {
+    let more = |host: HostSpec, count| (0..count).fold(host, |host, _| host.device("virtio-rng-pci"));
+    let [first, second, third] = hosts;
+    vec![
+        Boot { host: first, tests: "first_boot::", end: End::PowerCut },
+        Boot { host: more(second, 8), tests: "second_boot::", end: End::PowerOff },
+        Boot { host: more(third, 1), tests: "third_boot::", end: End::PowerOff },
+    ]
+}
+
 fn reboots(host: HostSpec) -> Vec<Boot> {
     let gpus = ["simmdev", "mi300x", "sim", "flex170"];
-    let more = |host: HostSpec, count| (0..count).fold(host, |host, _| host.device("virtio-rng-pci"));
-    vec![
-        Boot { host: host.clone().gpus(gpus), tests: "first_boot::", end: End::PowerCut },
-        Boot { host: more(host.clone().gpus(gpus), 8), tests: "second_boot::", end: End::PowerOff },
-        Boot {
-            host: more(host.gpus(gpus.into_iter().take(3)), 1),
-            tests: "third_boot::",
-            end: End::PowerOff,
-        },
-    ]
+    let whole = host.clone().gpus(gpus);
+    three_boots([whole.clone(), whole, host.gpus(gpus.into_iter().take(3))])
+}
+
+/// At the last one gim is loaded for another number of VFs, too.
+fn reboots_of_vendors(host: HostSpec) -> Vec<Boot> {
+    let gpus = ["mi300x-gim", "l40s", "rtx5070", "b60"];
+    let whole = host.clone().gpus(gpus).kernel_parameter("gim.vf_num=8");
+    let last = host.gpus(gpus.into_iter().take(3)).kernel_parameter("gim.vf_num=4");
+    three_boots([whole.clone(), whole, last])
 }
 
 /// An SR-IOV device behind a PCIe port that does not keep its devices apart.

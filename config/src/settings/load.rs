@@ -4,7 +4,7 @@
 //! are merged, later files winning key by key.
 
 use super::{Settings, SettingsError, SettingsKey};
-use crate::{PciAddress, Quoted, printable};
+use crate::{PciAddress, Quoted, Shown, printable};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -86,12 +86,20 @@ fn merge(into: &mut Table, from: Table) {
     }
 }
 
+/// With what stands there, where that is one piece: a key that is there twice is not named otherwise.
+fn syntax_message(text: &str, error: &toml::de::Error) -> String {
+    match error.span().and_then(|span| text.get(span)).filter(|piece| !piece.trim().is_empty()) {
+        Some(piece) if !piece.contains('\n') => format!("{}: {}", error.message(), Shown(piece)),
+        _ => error.message().to_owned(),
+    }
+}
+
 /// The table in `text`, after it was understood as settings by itself.
 fn checked(path: &Path, text: &str) -> Result<Table, SettingsError> {
     let spanned = DeTable::parse(text).map_err(|error| SettingsError::Syntax {
         path: path.to_owned(),
         line: line(text, error.span().map_or(text.len(), |span| span.start)),
-        message: bounded(error.message()),
+        message: bounded(&syntax_message(text, &error)),
     })?;
     let file = File { path, text, table: spanned.get_ref() };
     if let Err(error) = toml::from_str::<Settings>(text) {

@@ -341,6 +341,10 @@ fn what_is_no_toml_is_refused_with_its_line() {
     assert!(text.starts_with("vgpud.toml, line 2: this is no TOML: "), "{text}");
     let text = told("[run]\nmemory = \"2GiB\"\nmemory = \"3GiB\"");
     assert!(text.starts_with("vgpud.toml, line 3: this is no TOML: "), "{text}");
+    assert_eq!(
+        told("[gpu.\"0000:41:00.0\"]\nmechanism = \"mdev\"\n[gpu.\"0000:41:00.0\"]\nmechanism = \"sriov\""),
+        "vgpud.toml, line 3: this is no TOML: duplicate key: \"0000:41:00.0\""
+    );
     let text = told("[run\n");
     assert!(text.starts_with("vgpud.toml, line 1: this is no TOML: "), "{text}");
 }

@@ -84,7 +84,7 @@ fn listen(mut pipe: io::PipeReader) -> String {
 
 fn end(mut child: Child, tool: &Path, within: Duration) -> Result<ExitStatus, Error> {
     let failed = |source| Error::Run { program: tool.to_owned(), source };
-    let what = format!("{} to end", tool.display());
+    let what = format!("{} to end (`device` under [timeouts] gives it more time)", tool.display());
     let ended = crate::wait::until(&what, within, || child.try_wait().map_err(failed));
     let Err(Error::TimedOut(_)) = &ended else { return ended };
     if let Ok(group) = i32::try_from(child.id()) {

@@ -98,9 +98,9 @@ impl Daemon {
 
     /// Starts one whose ledger is in a folder that was there before and stays.
     #[track_caller]
-    pub fn start_on(state_dir: &Path) -> Self {
+    pub fn start_on(state_dir: &Path, settings: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("vgpud-").tempdir_in("/run").unwrap();
-        let mut daemon = Self::with_state_dir(folder, state_dir.to_owned(), "");
+        let mut daemon = Self::with_state_dir(folder, state_dir.to_owned(), settings);
         daemon.start_again();
         daemon
     }

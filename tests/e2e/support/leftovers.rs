@@ -15,7 +15,12 @@ fn leftovers(daemon: &Daemon) -> Vec<String> {
     for device in entries("/sys/bus/pci/devices") {
         let folder = Path::new("/sys/bus/pci/devices").join(&device);
         let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default().trim().to_owned();
-        if !["", "0"].contains(&read("sriov_numvfs").as_str()) {
+        let makes_vfs_itself = fs::read_link(folder.join("driver")).is_ok_and(|link| link.ends_with("gim"));
+        let vfs = entries(&folder.to_string_lossy()).into_iter().filter(|name| name.starts_with("virtfn"));
+        if makes_vfs_itself {
+            let bound = vfs.filter(|vf| folder.join(vf).join("driver").is_symlink());
+            found.extend(bound.map(|vf| format!("{vf} of {device} is on a driver")));
+        } else if !["", "0"].contains(&read("sriov_numvfs").as_str()) {
             found.push(format!("{device} has {} VFs", read("sriov_numvfs")));
         }
         if read("sriov_drivers_autoprobe") == "0" {
@@ -52,8 +57,21 @@ pub fn clear() {
     for uuid in entries("/sys/bus/mdev/devices") {
         let _ = fs::write(format!("/sys/bus/mdev/devices/{uuid}/remove"), "1");
     }
+    let devices = Path::new("/sys/bus/pci/devices");
     for device in entries("/sys/bus/pci/devices") {
-        let folder = Path::new("/sys/bus/pci/devices").join(&device);
+        let folder = devices.join(&device);
+        let _ = fs::write(folder.join("nvidia/current_vgpu_type"), "0");
+        // VFs that stay are spares again.
+        if folder.join("physfn").is_symlink()
+            && fs::read_link(folder.join("driver")).is_ok_and(|link| link.ends_with("vfio-pci"))
+        {
+            let _ = fs::write(folder.join("driver/unbind"), &device);
+            let _ = fs::write(folder.join("driver_override"), "\n");
+        }
+    }
+    let _ = Command::new("/usr/lib/nvidia/sriov-manage").args(["-d", "ALL"]).status();
+    for device in entries("/sys/bus/pci/devices") {
+        let folder = devices.join(&device);
         if folder.join("sriov_numvfs").try_exists().unwrap_or(false) {
             let _ = fs::write(folder.join("sriov_numvfs"), "0");
             let _ = fs::write(folder.join("sriov_drivers_autoprobe"), "1");

@@ -6,6 +6,8 @@
 
 mod daemon;
 mod leftovers;
+pub mod pf_driver;
+pub mod restart;
 mod sim_gpu;
 mod tenant;
 

@@ -20,6 +20,7 @@ pub enum Model {
     L40s,
     A100,
     B580,
+    B60,
 }
 
 impl Model {
@@ -34,6 +35,7 @@ impl Model {
             Self::L40s => ("0x10de", "0x26b9"),
             Self::A100 => ("0x10de", "0x20b5"),
             Self::B580 => ("0x8086", "0xe20b"),
+            Self::B60 => ("0x8086", "0xe211"),
         }
     }
 }
@@ -95,6 +97,12 @@ impl SimGpu {
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
             .trim()
             .to_owned()
+    }
+
+    /// The driver that its physical function is on.
+    pub fn driver(&self) -> Option<String> {
+        let link = fs::read_link(self.sysfs("driver")).ok()?;
+        Some(link.file_name()?.to_string_lossy().into_owned())
     }
 
     pub fn knob_path(&self, knob: &str) -> PathBuf {
