@@ -158,9 +158,7 @@ impl ConfinedKernel {
     fn order(&self, host: &Host, gpu: PciAddress, work: Work, program: PathBuf) -> Result<Said, mdev::Error> {
         let said = match &self.vfs {
             Some(vfs) => vfs.order(gpu, work, host.patience()),
-            None => Err(io::Error::other(
-                "it was not there when vgpud was started, which confines itself before it serves; start vgpud again",
-            )),
+            None => Err(io::Error::other(missing(&program))),
         };
         said.map_err(|source| match source.kind() {
             io::ErrorKind::Other => source,
@@ -200,8 +198,8 @@ fn missing(tool: &Path) -> &'static str {
     if attribute::exists(tool) {
         "it was not there when vgpud was started, which confines itself before it serves; start vgpud again"
     } else {
-        "it is not there; it comes with NVIDIA's vGPU host driver, and `sriov_manage` under [nvidia] in the settings \
-         says where it is; install it or mend the setting, then start vgpud again"
+        "it is not there; it comes with NVIDIA's vGPU host driver, and the settings say where it is under [nvidia]; \
+         install it or mend the setting, then start vgpud again"
     }
 }
 

@@ -185,6 +185,10 @@ impl Mechanism for NvidiaMdev {
         self.profiles(gpu, &[]).into_iter().map(full).collect()
     }
 
+    fn holds(&self, _: &Gpu, profile: &ProfileName) -> Holds {
+        profiles::holds(profile)
+    }
+
     fn next_name(
         &self,
         _gpu: PciAddress,

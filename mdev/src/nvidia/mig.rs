@@ -274,7 +274,7 @@ pub(crate) fn read(host: &Host, gpu: PciAddress, id: PciId, vgpus: Option<&Nvidi
     match vgpus? {
         NvidiaVgpu::Off { lacks, .. } if lacks.is_empty() => {}
         NvidiaVgpu::On { .. } => {}
-        NvidiaVgpu::Off { .. } | NvidiaVgpu::Mediated | NvidiaVgpu::NoVgpus => return None,
+        NvidiaVgpu::Off { .. } | NvidiaVgpu::Mediated { .. } | NvidiaVgpu::NoVgpus => return None,
     }
     let card = Card::new(host, gpu, id)?;
     let seen = match card.seen() {

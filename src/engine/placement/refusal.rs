@@ -49,7 +49,6 @@ fn largest(gpu: &GpuView, want: &Want) -> Option<String> {
 fn in_words(profile: &Profile, want: &Want) -> String {
     let asks_for_compute = want.compute().is_some();
     let asks_for_memory = matches!(want, Want::Size { memory: Some(_), .. });
-    let asks_for_compute = matches!(want, Want::Size { compute: Some(_), .. });
     let size = match (profile.memory, profile.compute) {
         (Some(memory), Some(compute)) if asks_for_compute => format!("{memory} and {compute} of compute"),
         (Some(memory), None) if asks_for_compute => format!("{memory} with no share of compute"),

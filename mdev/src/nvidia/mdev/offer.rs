@@ -6,10 +6,10 @@
 
 use super::profile_of;
 use crate::{
-    MdevType, Memory, PciAddress, Profile, ProfileName, Taken,
+    ComputeShare, Holds, MdevType, Memory, PciAddress, Profile, ProfileName, Taken,
     nvidia::{
         VfParent,
-        profiles::{framebuffer, is_mig_backed, rank},
+        profiles::{framebuffer, holds, is_mig_backed, rank},
     },
 };
 use std::collections::BTreeMap;
@@ -74,12 +74,16 @@ impl<'a> Card<'a> {
     fn profile(&self, name: &ProfileName, offer: &Offer) -> Profile {
         let available = self.available(name, offer);
         let places = self.places.unwrap_or(u32::MAX);
-        let capacity = offer.most.or_else(|| self.in_all(name)).unwrap_or(0).min(places);
+        let most = offer.most.or_else(|| self.in_all(name)).unwrap_or(0).min(places);
+        // As in `nvidia-vfio`: that of the fixed share scheduler, where sizes are equal.
+        let share = u16::try_from(most).ok().filter(|most| *most > 0 && !self.by_driver);
+        let compute = share.map(ComputeShare::one_of);
         Profile {
             name: name.clone(),
             memory: offer.memory.or_else(|| framebuffer(name)),
-            compute: None,
-            capacity: capacity.max(offer.existing + available),
+            compute,
+            holds: compute.map_or(Holds::NOT_AVAILABLE, |_| holds(name)),
+            capacity: most.max(offer.existing + available),
             available,
         }
     }
