@@ -5,9 +5,6 @@ use crate::{ClassName, ComputeRequest, Memory, PciAddress, PciId, ProfileName, Q
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-/// More of one kind than any GPU can hold.
-const MOST: u32 = 4096;
-
 /// `[layout.training]`: what each GPU is to be cut into. A GPU that no entry means is left as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -71,9 +68,10 @@ struct Written {
 
 fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
-        count @ 1..=MOST => Ok(count),
+        count @ 1..=LayoutSlices::MOST => Ok(count),
         count => Err(serde::de::Error::custom(format!(
-            "a count of {count} cannot be; write 1 to {MOST}, or leave these slices out"
+            "a count of {count} cannot be; write 1 to {}, or leave these slices out",
+            LayoutSlices::MOST
         ))),
     }
 }
@@ -99,6 +97,11 @@ impl TryFrom<Written> for LayoutSlices {
         };
         Ok(Self { want, count: written.count })
     }
+}
+
+impl LayoutSlices {
+    /// More of one kind than any GPU can hold.
+    pub const MOST: u32 = 4096;
 }
 
 impl LayoutSettings {
