@@ -158,6 +158,9 @@ impl Bench {
     }
 }
 
+/// What happens to a slice.
+type Change = fn(&mut Slice);
+
 fn leased(slice: &mut Slice) {
     let lease = Lease {
         owner: "team-a".parse().unwrap(),
@@ -222,7 +225,7 @@ fn what_is_wanted_stays_and_the_rest_goes_and_comes() {
 
 #[test]
 fn a_slice_that_is_not_free_is_never_removed_and_blocks_where_it_is_not_wanted() {
-    let changes: [(fn(&mut Slice), &str); 3] = [
+    let changes: [(Change, &str); 3] = [
         (leased, "s2 (vf-4) is leased to team-a; it can go when it is released"),
         (quarantined, "s2 (vf-4) is quarantined; `vgpuctl quarantine clear s2`"),
         (reserved, "s2 (vf-4) is kept for team-a; `vgpuctl destroy s2`"),
@@ -318,7 +321,7 @@ fn benches() -> impl Strategy<Value = Bench> {
         };
         Bench::mdev().with(&types.into_iter().filter(fit).collect::<Vec<_>>())
     });
-    let changes: Vec<fn(&mut Slice)> = vec![leased, quarantined, reserved, destroying];
+    let changes: Vec<Change> = vec![leased, quarantined, reserved, destroying];
     let changes = prop::collection::vec((0_usize..9, prop::sample::select(changes)), 0..3);
     (prop_oneof![sriov, gim, mdev], changes).prop_map(|(mut bench, changes)| {
         for (index, change) in changes {
