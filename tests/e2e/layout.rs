@@ -1,7 +1,7 @@
 //! Layouts of the settings on a real kernel: planned, applied, applied again, blocked by a lease, and
 //! interrupted by the end of vgpud.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
