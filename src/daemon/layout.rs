@@ -14,12 +14,11 @@ use super::snapshot::Snapshot;
 use crate::engine::{
     Phase, Retiring,
     layout::{Goal, GpuPlan, LayoutPlan, for_the_operator, plan},
-    placement::Want,
+    placement::{ComputeWant, Want},
 };
 use std::collections::BTreeMap;
 use vgpud_config::{
-    ClassWant, ComputeRequest, GpuChoice, LayoutEntry, LayoutName, LayoutSettings, LayoutWant, NameError,
-    PciAddress, Settings,
+    GpuChoice, LayoutEntry, LayoutName, LayoutSettings, LayoutWant, NameError, PciAddress, Settings,
 };
 
 /// A layout that cannot be planned or applied.
@@ -109,21 +108,15 @@ fn goal(settings: &Settings, entry: &LayoutEntry) -> Result<Goal, String> {
 }
 
 fn want(settings: &Settings, want: &LayoutWant) -> Result<Want, String> {
-    let share = |compute: &Option<ComputeRequest>| compute.map(|request| request.share);
     match want {
         LayoutWant::Profile(profile) => Ok(Want::Profile(profile.clone())),
-        LayoutWant::Size { memory, compute } => Ok(Want::Size { memory: *memory, compute: share(compute) }),
+        LayoutWant::Size { memory, compute } => {
+            let compute = compute.map(|request| ComputeWant { request, enforced: false });
+            Ok(Want::Size { memory: *memory, compute })
+        }
         LayoutWant::Class(class) => match settings.classes.get(class) {
+            Some(found) => Ok(found.into()),
             None => Err(format!("There is no [class.{class}] in the settings")),
-            Some(found) if found.enforced => {
-                Err(format!("The class {class} wants its share enforced, which cannot be asked for yet"))
-            }
-            Some(found) => Ok(match &found.want {
-                ClassWant::Profile(profile) => Want::Profile(profile.clone()),
-                ClassWant::Size { memory, compute } => {
-                    Want::Size { memory: *memory, compute: share(compute) }
-                }
-            }),
         },
     }
 }

@@ -14,8 +14,8 @@ use super::{
     placement::{Emptying, GpuView, Request, Want, place},
 };
 use std::collections::BTreeMap;
-use vgpud_config::{ComputeShare, GpuChoice, Memory, PciAddress, ProfileName};
-use vgpud_mdev::{Division, Gpu, HostStep, Leaves, Profile, Taken, host_steps, mechanism};
+use vgpud_config::{ComputeShare, GpuChoice, Memory, PciAddress, PlacementStrategy, ProfileName};
+use vgpud_mdev::{Division, Gpu, Holds, HostStep, Leaves, Profile, Taken, host_steps, mechanism};
 
 #[cfg(test)]
 mod tests;
@@ -117,8 +117,11 @@ pub fn plan(site: &Site<'_>, goal: &[(Want, u32)]) -> GpuPlan {
         return GpuPlan::blocked(gpu, why.clone());
     }
     let mut missing = by_size(goal);
-    let unwanted: Vec<&Slice> =
-        staying.iter().map(|(slice, _)| *slice).filter(|slice| !absorb(&mut missing, slice)).collect();
+    let unwanted: Vec<&Slice> = staying
+        .iter()
+        .map(|(slice, _)| *slice)
+        .filter(|slice| !absorb(&mut missing, slice, &site.view.gpu))
+        .collect();
     if !unwanted.is_empty() {
         let reasons: Vec<String> = unwanted.iter().map(|slice| obstacle(slice)).collect();
         return GpuPlan::blocked(gpu, format!("The layout does not want what stays: {}", reasons.join("; ")));
@@ -182,13 +185,14 @@ fn asked(want: &Want) -> (bool, u64, u16) {
     match want {
         Want::Profile(_) => (true, 0, 0),
         Want::Size { memory, compute } => {
-            (false, memory.map_or(0, Memory::bytes), compute.map_or(0, ComputeShare::hundredths))
+            let share = compute.map_or(0, |compute| compute.request.share.hundredths());
+            (false, memory.map_or(0, Memory::bytes), share)
         }
     }
 }
 
 /// Takes the first want that the slice satisfies off the list. Whether there was one.
-fn absorb(missing: &mut Vec<Want>, slice: &Slice) -> bool {
+fn absorb(missing: &mut Vec<Want>, slice: &Slice, gpu: &Gpu) -> bool {
     if matches!(slice.phase, Phase::Quarantined { .. }) {
         return false;
     }
@@ -196,6 +200,9 @@ fn absorb(missing: &mut Vec<Want>, slice: &Slice) -> bool {
         name: slice.profile.clone(),
         memory: slice.memory,
         compute: slice.compute,
+        holds: slice
+            .compute
+            .map_or(Holds::NOT_AVAILABLE, |_| mechanism(slice.mechanism).holds(gpu, &slice.profile)),
         capacity: 1,
         available: 0,
     };
@@ -243,11 +250,13 @@ fn resolve(base: &GpuView, wants: &[Want]) -> Result<Vec<ProfileName>, String> {
     let mut view = base.clone();
     let mut profiles = Vec::new();
     for want in wants {
-        let request = Request { want: want.clone(), gpu: Some(view.address()), count: 1 };
-        let placed = place(&request, std::slice::from_ref(&view)).map_err(|refusal| {
-            let beside = if profiles.is_empty() { "" } else { ", beside what the layout wants too" };
-            format!("{refusal}{beside}")
-        })?;
+        let request = Request { want: want.clone(), gpu: Some(view.address()), numa: None, count: 1 };
+        let placed = place(&request, std::slice::from_ref(&view), PlacementStrategy::default()).map_err(
+            |refusal| {
+                let beside = if profiles.is_empty() { "" } else { ", beside what the layout wants too" };
+                format!("{refusal}{beside}")
+            },
+        )?;
         let [choice] = &placed.choices[..] else { return Err(format!("No place is known for {want}")) };
         let profile = choice.profile.name.clone();
         let mut taken = view.taken.clone();

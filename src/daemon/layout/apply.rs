@@ -117,6 +117,7 @@ async fn carry_out(
         let request = placement::Request {
             want: placement::Want::Profile(profile.clone()),
             gpu: Some(plan.gpu),
+            numa: None,
             count: *count,
         };
         result.created.extend(create(service, request, told).await?);

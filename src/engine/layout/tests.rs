@@ -141,8 +141,9 @@ impl Bench {
         for (profile, count) in &plan.create {
             for _ in 0..*count {
                 let site = self.site();
-                let request = Request { want: Want::Profile(profile.clone()), gpu: None, count: 1 };
-                if place(&request, &[site.view]).is_err() {
+                let request =
+                    Request { want: Want::Profile(profile.clone()), gpu: None, numa: None, count: 1 };
+                if place(&request, &[site.view], PlacementStrategy::default()).is_err() {
                     return false;
                 }
                 self.create(profile);
