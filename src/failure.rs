@@ -6,7 +6,8 @@
 use crate::{
     api,
     daemon::{
-        AccessDenied, ConsumerError, Full, HolderError, RequestError, Unread, executor::EffectError, sandbox,
+        AccessDenied, ConsumerError, Full, HolderError, LayoutError, RequestError, Unread,
+        executor::EffectError, sandbox,
     },
     engine::{
         Rejected,
@@ -142,12 +143,18 @@ fn clipped(mut text: String) -> String {
     text
 }
 
+impl From<Failure> for api::Failure {
+    fn from(failure: Failure) -> Self {
+        let causes = failure.causes.into_iter().map(clipped).collect();
+        Self { reason: failure.reason.to_owned(), message: clipped(failure.message), causes }
+    }
+}
+
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let message = clipped(failure.message);
-        let causes = failure.causes.into_iter().map(clipped).collect();
-        let details = api::Failure { reason: failure.reason.to_owned(), message: message.clone(), causes };
-        Self::with_details(failure.code, message, details.encode_to_vec().into())
+        let code = failure.code;
+        let details = api::Failure::from(failure);
+        Self::with_details(code, details.message.clone(), details.encode_to_vec().into())
     }
 }
 
@@ -222,6 +229,18 @@ impl From<&RequestError> for Failure {
             | RequestError::Reason(_)
             | RequestError::Missing(_) => (Code::InvalidArgument, "BAD_REQUEST"),
             RequestError::NoSuchClass { .. } => (Code::NotFound, "NO_SUCH_CLASS"),
+        };
+        Self::of(error, meaning)
+    }
+}
+
+impl From<&LayoutError> for Failure {
+    fn from(error: &LayoutError) -> Self {
+        let meaning = match error {
+            LayoutError::Name(_) => (Code::InvalidArgument, "BAD_REQUEST"),
+            LayoutError::None | LayoutError::NoSuch { .. } => (Code::NotFound, "NO_SUCH_LAYOUT"),
+            LayoutError::Several { .. } => (Code::InvalidArgument, "SEVERAL_LAYOUTS"),
+            LayoutError::Changed(_) => (Code::Aborted, "PLAN_CHANGED"),
         };
         Self::of(error, meaning)
     }

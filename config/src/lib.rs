@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+pub mod import;
 
 mod class;
 mod consumer;
@@ -19,14 +20,15 @@ mod shown;
 pub use class::{ClassName, ClassNameError};
 pub use consumer::{Consumer, ConsumerName, ConsumerNameError};
 pub use mechanism::{MechanismKind, MechanismNameError};
-pub use name::{NameError, Owner, ProfileName};
+pub use name::{LayoutName, NameError, Owner, ProfileName};
 pub use numa::{AffinityStrength, NumaAffinity, NumaAffinityError};
 pub use pci::{PciAddress, PciId, PciNameError};
 pub use principal::{Account, AccountError, Principal, PrincipalError};
 pub use quantity::{ComputeKind, ComputeRequest, ComputeShare, Memory, QuantityError};
 pub use settings::{
-    AccessSettings, Allowance, CdiSettings, ClassSettings, ClassWant, Confinement, DaemonSettings,
-    GpuSelection, GpuSettings, MigMode, NodeKind, NvidiaSettings, PlacementSettings, PlacementStrategy,
-    Quota, QuotaSettings, Reuse, RunSettings, ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
+    AccessSettings, Allowance, CdiSettings, ClassSettings, ClassWant, Confinement, DaemonSettings, GpuChoice,
+    GpuChoiceError, GpuSelection, GpuSettings, LayoutEntry, LayoutSettings, LayoutSlices, LayoutWant,
+    MigMode, NodeKind, NvidiaSettings, PlacementSettings, PlacementStrategy, Quota, QuotaSettings, Reuse, RunSettings,
+    ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
 };
 pub use shown::{Quoted, Shown, printable};

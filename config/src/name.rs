@@ -1,4 +1,4 @@
-//! Names that people give: owners and profiles.
+//! Names that people give: owners, profiles and layouts.
 
 use crate::Quoted;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,11 @@ pub struct Owner(String);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ProfileName(String);
+
+/// Name of a layout, such as `all-balanced`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LayoutName(String);
 
 /// A text that cannot be such a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +83,7 @@ macro_rules! name {
 }
 name!(Owner, "an owner", 253);
 name!(ProfileName, "a profile", 128);
+name!(LayoutName, "a layout", 128);
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 mod class;
 mod error;
+mod layout;
 mod load;
 mod quota;
 #[cfg(test)]
@@ -10,10 +11,12 @@ mod value;
 
 pub use class::{ClassSettings, ClassWant};
 pub use error::{SettingsError, SettingsKey};
+pub use layout::{GpuChoice, GpuChoiceError, LayoutEntry, LayoutSettings, LayoutSlices, LayoutWant};
 pub use quota::{Allowance, Quota, QuotaSettings};
 
 use crate::{
-    Account, ClassName, ConsumerName, MechanismKind, Memory, NumaAffinity, PciAddress, PciId, Principal,
+    Account, ClassName, ConsumerName, LayoutName, MechanismKind, Memory, NumaAffinity, PciAddress, PciId,
+    Principal,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
@@ -36,6 +39,9 @@ pub struct Settings {
     /// Requests that can be made by a name.
     #[serde(rename = "class")]
     pub classes: BTreeMap<ClassName, ClassSettings>,
+    /// What the GPUs are to be cut into, when somebody asks for it.
+    #[serde(rename = "layout")]
+    pub layouts: BTreeMap<LayoutName, LayoutSettings>,
     pub nvidia: NvidiaSettings,
     pub timeouts: Timeouts,
 }

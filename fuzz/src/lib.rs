@@ -13,6 +13,7 @@ mod device;
 mod files;
 mod guest;
 mod kernel;
+mod layouts;
 mod ledger;
 mod message;
 mod nvidia;
@@ -29,7 +30,7 @@ macro_rules! for_each_target {
             words, settings, uevent, sysfs_tree, module_alias, pci_ids, pci_config, pci_resource,
             mdev_description, vfio_region, device_report, qemu_output, qemu_version, kernel_line,
             proc_files, cdi_file, grpc_request, ledger_rows, daemon_answer, nvidia_names, creatable_vgpus,
-            mig_listing,
+            mig_listing, layout_import,
         }
     };
 }
@@ -39,6 +40,7 @@ pub use device::{device_report, pci_config, pci_resource, vfio_region};
 pub use files::{cdi_file, module_alias, pci_ids};
 pub use guest::{kernel_line, qemu_output, qemu_version};
 pub use kernel::{mdev_description, proc_files, uevent};
+pub use layouts::layout_import;
 pub use ledger::ledger_rows;
 pub use nvidia::{creatable_vgpus, mig_listing, nvidia_names};
 pub use requests::grpc_request;

@@ -5,7 +5,7 @@
 //! | rule of gim | so |
 //! |---|---|
 //! | VFs are made when the module is loaded, `vf_num` of them, and `sriov_numvfs` answers ENOENT | only the present N is offered, a slice is a VF that is put on vfio-pci, and nothing is put back |
-//! | another number means loading gim again, with all VMs of the host off | that is left to the operator |
+//! | another number means loading gim again, with all VMs of the host off | that is left to the operator, with the commands for it |
 //! | memory is divided equally, but for what the PF keeps | a VF's BAR says how much it is at most |
 //! | a VF that is reset more than 3 times in 60 s is throttled (`guard_threshold`, `guard_status`) | nothing here resets; see below |
 //! | after an unclean end of its VM an MI300X VF keeps its memory, and the ioctl that clears it lies | the scrub's reading back is what counts: no clear by the driver is taken for one |
@@ -19,14 +19,16 @@
 mod partitioning;
 #[cfg(test)]
 mod tests;
+mod vf_count;
 
 pub(crate) use partitioning::read as partitioning;
 pub use partitioning::{AmdPartitioning, MemoryMode, SpatialMode};
 
 use crate::{
-    Division, Error, Gpu, Holds, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
-    ProfileName, Taken, physical_function::PhysicalFunction, shares,
+    Division, Error, Gpu, Holds, Host, HostStep, Instance, InstanceName, Leaves, Mechanism, MechanismKind,
+    PciAddress, Profile, ProfileName, Taken, physical_function::PhysicalFunction, shares,
 };
+use std::collections::BTreeMap;
 
 /// The PF driver, as sysfs names it.
 pub(crate) const DRIVER: &str = "gim";
@@ -89,6 +91,15 @@ impl Mechanism for AmdGim {
             Some(partitions) if vfs > 0 && partitions.is_multiple_of(vfs) => Holds::ENFORCED,
             Some(_) | None => Holds::BEST_EFFORT,
         }
+    }
+
+    /// The VFs stay, whoever has them.
+    fn without(&self, gpu: &Gpu, gone: usize, _: Leaves) -> Option<Gpu> {
+        Some(shares::without(gpu, gone, Leaves::Division))
+    }
+
+    fn host_step(&self, gpus: &[&Gpu], wanted: &BTreeMap<PciAddress, ProfileName>) -> Option<HostStep> {
+        vf_count::step(gpus, wanted)
     }
 
     fn next_name(

@@ -27,8 +27,8 @@ pub(crate) use provisioning::read as provisioning;
 pub use provisioning::{XeInterface, XeProvisioning};
 
 use crate::{
-    Division, Error, Gpu, Hold, Holds, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress,
-    Profile, ProfileName, Taken, VfIndex, attribute, physical_function::PhysicalFunction, shares,
+    Division, Error, Gpu, Hold, Holds, Host, Instance, InstanceName, Leaves, Mechanism, MechanismKind,
+    PciAddress, Profile, ProfileName, Taken, VfIndex, attribute, physical_function::PhysicalFunction, shares,
 };
 use admin::{Admin, Function};
 
@@ -131,6 +131,10 @@ impl Mechanism for IntelXe {
 
     fn when_empty(&self, gpu: &Gpu) -> Vec<Profile> {
         self.profiles(&shares::undivided(gpu), &[])
+    }
+
+    fn without(&self, gpu: &Gpu, gone: usize, leaves: Leaves) -> Option<Gpu> {
+        Some(shares::without(gpu, gone, leaves))
     }
 
     fn next_name(

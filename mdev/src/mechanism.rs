@@ -1,6 +1,8 @@
 //! The trait that every way of cutting a GPU implements.
 
-use crate::{ComputeShare, Error, Gpu, Holds, Host, Instance, InstanceName, Memory, PciAddress, ProfileName};
+use crate::{
+    ComputeShare, Error, Gpu, Holds, Host, HostStep, Instance, InstanceName, Memory, PciAddress, ProfileName,
+};
 use crate::{
     MechanismKind,
     amd_gim::AmdGim,
@@ -11,7 +13,7 @@ use crate::{
     sriov::Sriov,
 };
 use serde::Serialize;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// A size that a mechanism can create on one GPU now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +40,15 @@ pub enum Division {
     Uniform,
     /// Each is made by itself, and the device says what fits beside those that exist.
     Counted,
+}
+
+/// What is left of a GPU's division when instances go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// The GPU stays divided as it is.
+    Division,
+    /// Nothing: the last one goes, and the GPU is put back as it was.
+    Nothing,
 }
 
 /// An instance that belongs to a slice, or will.
@@ -121,6 +132,18 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     /// known is not available, and never enforced. Pure.
     fn holds(&self, _gpu: &Gpu, _profile: &ProfileName) -> Holds {
         Holds::NOT_AVAILABLE
+    }
+
+    /// The GPU as the inventory would read it without `gone` of the instances that exist, as far as that can
+    /// be foreseen; none where only the device can tell what fits then, as where each is made by itself. Pure.
+    fn without(&self, _gpu: &Gpu, _gone: usize, _leaves: Leaves) -> Option<Gpu> {
+        None
+    }
+
+    /// What the host's operator has to do before GPUs can offer the profiles that are wanted of them, where
+    /// that concerns more than one GPU. Pure.
+    fn host_step(&self, _gpus: &[&Gpu], _wanted: &BTreeMap<PciAddress, ProfileName>) -> Option<HostStep> {
+        None
     }
 
     /// The name that the next instance of `profile` gets. `used` must hold the names that the caller

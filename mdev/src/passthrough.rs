@@ -8,8 +8,9 @@
 mod tests;
 
 use crate::{
-    ComputeShare, Division, Error, Gpu, Holds, Host, Instance, InstanceName, Mechanism, MechanismKind,
-    PciAddress, PciId, Profile, ProfileName, Taken, attribute, binding, cards, device, instance,
+    ComputeShare, Division, Error, Gpu, Holds, Host, Instance, InstanceName, Leaves, Mechanism,
+    MechanismKind, PciAddress, PciId, Profile, ProfileName, Taken, attribute, binding, cards, device,
+    instance,
 };
 use vgpud_config::catalogue::Hazard;
 
@@ -110,6 +111,10 @@ impl Mechanism for Passthrough {
 
     fn when_empty(&self, gpu: &Gpu) -> Vec<Profile> {
         self.profiles(&Gpu { driver: None, ..gpu.clone() }, &[])
+    }
+
+    fn without(&self, gpu: &Gpu, gone: usize, _: Leaves) -> Option<Gpu> {
+        Some(if gone > 0 { Gpu { driver: None, ..gpu.clone() } } else { gpu.clone() })
     }
 
     fn next_name(

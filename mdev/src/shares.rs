@@ -1,8 +1,8 @@
 //! What the mechanisms have in common whose instances are VFs, all alike: a profile `vf-N` is one of N.
 
 use crate::{
-    ComputeShare, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, Memory, PciAddress,
-    Profile, ProfileName, SriovCapability, Taken, VfIndex, binding, instance,
+    ComputeShare, Error, Gpu, Host, Instance, InstanceName, Leaves, Mechanism, MechanismKind, Memory,
+    PciAddress, Profile, ProfileName, SriovCapability, Taken, VfIndex, binding, instance,
     physical_function::PhysicalFunction,
     virtual_function::{VirtualFunction, count_of, profile_of},
 };
@@ -51,6 +51,18 @@ pub(crate) fn undivided(gpu: &Gpu) -> Gpu {
     let mut gpu = gpu.clone();
     if let Some(sriov) = &mut gpu.sriov {
         (sriov.enabled, sriov.bound) = (0, 0);
+    }
+    gpu
+}
+
+/// The GPU as it would be with `gone` fewer VFs on a driver.
+pub(crate) fn without(gpu: &Gpu, gone: usize, leaves: Leaves) -> Gpu {
+    if leaves == Leaves::Nothing {
+        return undivided(gpu);
+    }
+    let mut gpu = gpu.clone();
+    if let Some(sriov) = &mut gpu.sriov {
+        sriov.bound = sriov.bound.saturating_sub(u16::try_from(gone).unwrap_or(u16::MAX));
     }
     gpu
 }

@@ -15,8 +15,8 @@
 mod tests;
 
 use crate::{
-    Division, Error, Gpu, Host, Instance, InstanceName, Mechanism, MechanismKind, PciAddress, Profile,
-    ProfileName, Taken, amd_gim, nvidia,
+    Division, Error, Gpu, Host, Instance, InstanceName, Leaves, Mechanism, MechanismKind, PciAddress,
+    Profile, ProfileName, Taken, amd_gim, nvidia,
     physical_function::{PhysicalFunction, VfsBefore},
     shares,
 };
@@ -69,6 +69,10 @@ impl Mechanism for Sriov {
 
     fn when_empty(&self, gpu: &Gpu) -> Vec<Profile> {
         self.profiles(&shares::undivided(gpu), &[])
+    }
+
+    fn without(&self, gpu: &Gpu, gone: usize, leaves: Leaves) -> Option<Gpu> {
+        Some(shares::without(gpu, gone, leaves))
     }
 
     fn next_name(

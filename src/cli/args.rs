@@ -1,10 +1,11 @@
 //! The command line as data: nothing here touches the system.
 
 use super::{
-    create::CreateArgs, destroy::DestroyArgs, doctor::DoctorArgs, events::EventsArgs, exit, exit::Exit,
-    extend::ExtendArgs, generate::GenerateArgs, gpus::GpusArgs, history::HistoryArgs, lease::LeaseArgs,
-    ledger::LedgerArgs, profiles::ProfilesArgs, quarantine::QuarantineArgs, release::ReleaseArgs,
-    run::RunArgs, show::ShowArgs, slices::SlicesArgs, status::StatusArgs, verify::VerifyArgs,
+    apply::ApplyArgs, create::CreateArgs, destroy::DestroyArgs, doctor::DoctorArgs, events::EventsArgs, exit,
+    exit::Exit, extend::ExtendArgs, generate::GenerateArgs, gpus::GpusArgs, history::HistoryArgs,
+    layout::LayoutArgs, lease::LeaseArgs, ledger::LedgerArgs, plan::PlanArgs, profiles::ProfilesArgs,
+    quarantine::QuarantineArgs, release::ReleaseArgs, run::RunArgs, show::ShowArgs, slices::SlicesArgs,
+    status::StatusArgs, verify::VerifyArgs,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ pub enum Command {
     Verify(VerifyArgs),
     Destroy(DestroyArgs),
     Run(RunArgs),
+    Plan(PlanArgs),
+    Apply(ApplyArgs),
+    Layout(LayoutArgs),
     Events(EventsArgs),
     History(HistoryArgs),
     Quarantine(QuarantineArgs),
@@ -93,6 +97,9 @@ impl Command {
             | Self::Release(_)
             | Self::Verify(_)
             | Self::Destroy(_)
+            | Self::Plan(_)
+            | Self::Apply(_)
+            | Self::Layout(_)
             | Self::Events(_)
             | Self::History(_)
             | Self::Quarantine(_)

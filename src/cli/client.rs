@@ -106,6 +106,22 @@ impl Client {
         Ok(Answers { stream: answer.into_inner(), asked, waited: Some(self.act) })
     }
 
+    /// Waits for what is under way on the host, as vgpud does.
+    pub async fn plan_layout(&self, layout: Option<String>) -> Result<api::LayoutPlan, Error> {
+        let mut stub = self.stub.clone();
+        let asked = stub.plan_layout(api::PlanLayoutRequest { layout });
+        within("plan a layout", self.act, asked).await.map(Response::into_inner)
+    }
+
+    pub async fn apply_layout(
+        &self,
+        request: api::ApplyLayoutRequest,
+    ) -> Result<Answers<api::ApplyProgress>, Error> {
+        let (mut stub, asked) = (self.stub.clone(), "apply a layout");
+        let answer = within(asked, self.act, stub.apply_layout(request)).await?;
+        Ok(Answers { stream: answer.into_inner(), asked, waited: Some(self.act) })
+    }
+
     pub async fn lease(&self, request: api::LeaseSliceRequest) -> Result<api::Slice, Error> {
         let mut stub = self.stub.clone();
         within("lease a slice", self.act, stub.lease_slice(request)).await.map(Response::into_inner)

@@ -13,7 +13,7 @@ use prost::Message as _;
 use serde::Serialize;
 use std::{error::Error as _, io, io::Write as _, path::PathBuf, time::Duration};
 use tonic::Code;
-use vgpud_config::{Quoted, printable};
+use vgpud_config::{Quoted, import::ImportError, printable};
 
 /// A failure of one command.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,30 @@ pub enum Error {
     Settings(#[from] vgpud_config::SettingsError),
     #[error("There is no settings file {}", path.display())]
     NoSettings { path: PathBuf },
+    #[error(
+        "{removals} slices would end, and nobody can be asked here whether they may; look at `vgpuctl plan`, and say --yes"
+    )]
+    Unconfirmed { removals: usize },
+    #[error("Cannot read the answer")]
+    Input(#[source] io::Error),
+    #[error("Cannot read {}", path.display())]
+    ReadFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("Cannot write {}, which must not exist before", path.display())]
+    WriteFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} cannot be taken over", path.display())]
+    Import {
+        path: PathBuf,
+        #[source]
+        source: Box<ImportError>,
+    },
     #[error("Cannot write the output")]
     Output(#[source] io::Error),
     #[error("Cannot turn the answer into JSON")]
@@ -212,6 +236,11 @@ impl Error {
             | Self::Disagree { .. }
             | Self::Settings(_)
             | Self::NoSettings { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Input(_)
+            | Self::ReadFile { .. }
+            | Self::WriteFile { .. }
+            | Self::Import { .. }
             | Self::Output(_)
             | Self::Json(_)
             | Self::Ledger(_)
@@ -230,6 +259,11 @@ impl Error {
             Self::NoSuch { .. } => "NOT_FOUND",
             Self::Disagree { .. } => "PROFILE_DISAGREES",
             Self::Settings(_) | Self::NoSettings { .. } => "SETTINGS",
+            Self::Unconfirmed { .. } => "UNCONFIRMED",
+            Self::Input(_) => "INPUT",
+            Self::ReadFile { .. } => "CANNOT_READ",
+            Self::WriteFile { .. } => "CANNOT_WRITE",
+            Self::Import { .. } => "CANNOT_IMPORT",
             Self::Output(_) | Self::Json(_) => "OUTPUT",
             Self::Runtime(_) => "RUNTIME",
             Self::Ledger(error) => Failure::from(error).reason,
@@ -258,6 +292,11 @@ impl Error {
             | Self::Disagree { .. }
             | Self::Settings(_)
             | Self::NoSettings { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Input(_)
+            | Self::ReadFile { .. }
+            | Self::WriteFile { .. }
+            | Self::Import { .. }
             | Self::Output(_)
             | Self::Json(_)
             | Self::Runtime(_)
@@ -270,7 +309,22 @@ impl Error {
     }
 }
 
+/// A failure that vgpud tells of as part of an answer, with its code of gRPC.
+#[must_use]
+pub fn told_by_vgpud(code: i32, failure: api::Failure) -> Report {
+    let code = Code::from_i32(code);
+    Error::Daemon(Box::new(DaemonError { code, failure, hint: None })).to_report(None)
+}
+
 impl Report {
+    /// The message and its causes in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let parts: Vec<&str> =
+            std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect();
+        parts.join(": ")
+    }
+
     /// Lines for people, without a newline at the end.
     #[must_use]
     pub fn text(&self) -> String {

@@ -2,9 +2,10 @@
 //! does. What a command prints is a `document`: a table for people, JSON for programs. Data goes
 //! to stdout, messages and errors to stderr; `exit` has the exit codes.
 //!
-//! Every command but `doctor`, `ledger` and `generate` speaks to vgpud over its Unix socket and to
+//! Every command but `doctor`, `layout`, `ledger` and `generate` speaks to vgpud over its Unix socket and to
 //! nothing else; `run` starts QEMU itself, so that the micro-VM belongs to whoever asked for it.
 
+mod apply;
 mod args;
 pub(crate) mod client;
 mod connection;
@@ -19,10 +20,12 @@ mod extend;
 mod generate;
 mod gpus;
 pub(crate) mod history;
+mod layout;
 mod lease;
 mod lease_time;
 mod ledger;
 pub(crate) mod output;
+mod plan;
 mod profiles;
 mod progress;
 mod quarantine;
@@ -88,6 +91,9 @@ async fn execute(cli: Cli) -> Result<Exit, Error> {
         Command::Destroy(args) => destroy::execute(&session, &args).await,
         Command::History(args) => history::execute(&session, &args).await,
         Command::Quarantine(args) => quarantine::execute(&session, &args).await,
+        Command::Plan(args) => plan::execute(&session, &args).await,
+        Command::Apply(args) => apply::execute(&session, &args).await,
+        Command::Layout(args) => layout::execute(&session, &args),
         Command::Events(args) => events::execute(&session, &args).await,
         Command::Ledger(args) => ledger::execute(&session, &args),
         Command::Doctor(args) => doctor::execute(&session, args),

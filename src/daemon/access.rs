@@ -2,8 +2,8 @@
 //!
 //! | role | may |
 //! | --- | --- |
-//! | viewer | see everything: GPUs, profiles, all slices and their owners, all events |
-//! | operator | and create, lease, extend, release, verify, destroy and quarantine any slice, and quarantine a GPU |
+//! | viewer | see everything: GPUs, profiles, all slices and their owners, all events, and what a layout would do |
+//! | operator | and create, lease, extend, release, verify, destroy and quarantine any slice, quarantine a GPU, and apply a layout |
 //! | admin | and clear a quarantine |
 //!
 //! The caller is who the kernel says connected (SO_PEERCRED of unix(7): the ids at the time of
@@ -47,6 +47,7 @@ const fn needed(call: Rpc) -> Role {
         | Rpc::GetSlice
         | Rpc::ListHistory
         | Rpc::ListQuarantine
+        | Rpc::PlanLayout
         | Rpc::WatchEvents => Role::Viewer,
         Rpc::CreateSlices
         | Rpc::LeaseSlice
@@ -54,6 +55,9 @@ const fn needed(call: Rpc) -> Role {
         | Rpc::ReleaseSlice
         | Rpc::VerifySlice
         | Rpc::DestroySlice
+        // It destroys free slices and creates others, which an operator may do one by one; what it may ask for
+        // stands in the settings, which are root's.
+        | Rpc::ApplyLayout
         // Out of use is the safe side: whoever sees the smoke may say so.
         | Rpc::QuarantineSlice
         | Rpc::QuarantineGpu => Role::Operator,

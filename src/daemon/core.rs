@@ -12,6 +12,7 @@ mod commands;
 mod effects;
 mod gpu_quarantine;
 mod host;
+mod layout;
 mod limits;
 mod questions;
 mod removal;
@@ -442,6 +443,7 @@ impl Core {
             Command::Extend { slice, time, reply } => self.extend(slice, time, reply),
             Command::Release { slice, generation, reply } => self.release(slice, generation, reply),
             Command::Destroy { slice, leased, reply } => self.destroy(slice, leased, reply),
+            Command::Remove { slice, reply } => self.remove(slice, reply),
             Command::Verify { slice, level, reply } => {
                 self.verify(slice, level, reply);
                 Ok(())

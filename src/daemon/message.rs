@@ -46,6 +46,11 @@ pub enum Command {
         leased: LeasedSlice,
         reply: Reply<()>,
     },
+    /// Ends a slice that a layout does not want, where nobody has it.
+    Remove {
+        slice: SliceId,
+        reply: Reply<()>,
+    },
     Verify {
         slice: SliceId,
         level: Level,

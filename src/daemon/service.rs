@@ -7,6 +7,7 @@ use super::{
     consumer, convert,
     core::Handle,
     holder::{HolderError, Watched},
+    layout::{self, LayoutError, Planned},
     message::{Command, Create, Message, Mode, Question, Reply},
     progress,
     request::{self, RequestError},
@@ -35,6 +36,9 @@ use vgpud_mdev::Host;
 /// How long a reading of the host is waited for before the last one has to do: a GPU that is stuck
 /// can block it.
 const FRESHNESS: Duration = Duration::from_secs(3);
+
+/// How long a plan waits for what is under way on the GPUs of its layout.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// Events that a client may be behind before its stream waits for it.
 const STREAM_BUFFER: usize = 64;
@@ -87,16 +91,27 @@ impl Service {
 
     /// Asks the core and waits for its answer.
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
+        self.asked(command).await.map_err(Status::from)
+    }
+
+    pub(super) async fn asked<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
-        let asked = self.core.sender.send(Message::Command(command(reply))).is_ok();
+        self.send(Message::Command(command(reply))).await?;
         match answer.await {
-            Ok(answer) if asked => answer.map_err(Status::from),
-            _ => Err(self.why_stopped().await.into()),
+            Ok(answer) => answer,
+            Err(_) => Err(self.why_stopped().await),
+        }
+    }
+
+    pub(super) async fn send(&self, message: Message) -> Result<(), Failure> {
+        match self.core.sender.send(message) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.why_stopped().await),
         }
     }
 
     /// Why there is no answer from the core.
-    async fn why_stopped(&self) -> Failure {
+    pub(super) async fn why_stopped(&self) -> Failure {
         let mut last_words = self.core.last_words.clone();
         let ended = tokio::time::timeout(LAST_WORDS, last_words.wait_for(Option::is_some)).await;
         let told = ended.ok().and_then(|told| told.ok()?.clone());
@@ -111,6 +126,18 @@ impl Service {
             tracing::warn!("the host was not read within {FRESHNESS:?}; what is shown may be older");
         }
         self.now()
+    }
+
+    /// What is to be done for a layout, when what is under way on its GPUs has come to its end.
+    async fn layout(&self, name: Option<&str>) -> Result<(Planned, api::LayoutPlan), Status> {
+        let mut changes = self.core.snapshot.clone();
+        let settled = changes.wait_for(|now| !layout::is_unsettled(now, name));
+        // Else the plan says what is under way.
+        let _ = tokio::time::timeout(SETTLING, settled).await;
+        let now = self.fresh().await;
+        let planned = layout::planned(&now, name).map_err(|error| Failure::from(&error))?;
+        let told = layout::to_wire(&planned, &now);
+        Ok((planned, told))
     }
 
     fn slice_now(&self, id: SliceId) -> Result<api::Slice, Status> {
@@ -137,6 +164,7 @@ impl Service {
 #[tonic::async_trait]
 impl Vgpud for Service {
     type CreateSlicesStream = Streamed<api::CreateProgress>;
+    type ApplyLayoutStream = Streamed<api::ApplyProgress>;
     type WatchEventsStream = Streamed<api::Event>;
 
     async fn get_status(&self, _: Request<api::GetStatusRequest>) -> Answer<api::Status> {
@@ -201,9 +229,7 @@ impl Vgpud for Service {
         self.fresh().await;
         let (sender, steps) = mpsc::unbounded_channel();
         let create = Create { request, owner, terms, mode, progress: sender };
-        if self.core.sender.send(Message::Command(Command::Create(create))).is_err() {
-            return Err(self.why_stopped().await.into());
-        }
+        self.send(Message::Command(Command::Create(create))).await?;
         Ok(Response::new(Box::pin(progress::stream(steps, admitted))))
     }
 
@@ -349,6 +375,24 @@ impl Vgpud for Service {
         self.fresh().await;
         self.ask(|reply| Command::Clear { slice, reply }).await?;
         self.slice_now(slice).map(Response::new)
+    }
+
+    async fn plan_layout(&self, request: Request<api::PlanLayoutRequest>) -> Answer<api::LayoutPlan> {
+        let (_, plan) = self.layout(request.get_ref().layout.as_deref()).await?;
+        Ok(Response::new(plan))
+    }
+
+    async fn apply_layout(
+        &self,
+        request: Request<api::ApplyLayoutRequest>,
+    ) -> Answer<Self::ApplyLayoutStream> {
+        let admitted = admitted(&request);
+        let request = request.into_inner();
+        let (planned, plan) = self.layout(request.layout.as_deref()).await?;
+        if request.shown.is_some_and(|shown| !layout::same_steps(&shown, &plan)) {
+            return Err(Failure::from(&LayoutError::Changed(planned.name)).into());
+        }
+        Ok(Response::new(Box::pin(layout::apply(self.clone(), planned, plan, admitted))))
     }
 
     async fn watch_events(

@@ -3,6 +3,7 @@
 use super::executor::GpuSeen;
 use crate::engine::{
     Origin, Phase, Retiring, Slice, SliceId, State, UnixMillis,
+    layout::Site,
     placement::{Emptying, GpuView},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -117,15 +118,20 @@ impl Snapshot {
 
     #[must_use]
     pub fn view(&self, seen: &GpuSeen) -> GpuView {
-        let address = seen.gpu.address;
-        let taken = self.state.slices_of(address).map(|slice| Taken {
-            profile: slice.profile.clone(),
-            exists: !matches!(slice.phase, Phase::Planned | Phase::Creating)
-                || seen.instances.iter().any(|instance| instance.name == slice.name),
-        });
-        let ours = self.state.cuts.get(&address).is_some_and(|cut| cut.origin == Origin::Ours);
-        let emptying = if ours { Emptying::BySlices } else { Emptying::Never };
-        GpuView::new(seen.gpu.clone(), self.mechanism(seen), taken.collect(), emptying)
+        let taken = self.state.slices_of(seen.gpu.address).map(|slice| taken(slice, seen));
+        GpuView::new(seen.gpu.clone(), self.mechanism(seen), taken.collect(), self.emptying(seen))
+    }
+
+    fn emptying(&self, seen: &GpuSeen) -> Emptying {
+        let ours = self.state.cuts.get(&seen.gpu.address).is_some_and(|cut| cut.origin == Origin::Ours);
+        if ours { Emptying::BySlices } else { Emptying::Never }
+    }
+
+    /// A GPU as a layout's plan is made for it.
+    #[must_use]
+    pub fn site(&self, seen: &GpuSeen) -> Site<'_> {
+        let slices = self.state.slices_of(seen.gpu.address).map(|slice| (slice, taken(slice, seen)));
+        Site { view: self.view(seen), emptying: self.emptying(seen), slices: slices.collect() }
     }
 
     /// What a GPU offers, to be shown: of a quarantined one nothing is available.
@@ -147,5 +153,14 @@ impl Snapshot {
     #[must_use]
     pub fn origin(seen: &GpuSeen, kind: MechanismKind) -> Origin {
         if mechanism(kind).is_divided(&seen.gpu) { Origin::Found } else { Origin::Ours }
+    }
+}
+
+/// What a slice takes of its GPU.
+fn taken(slice: &Slice, seen: &GpuSeen) -> Taken {
+    Taken {
+        profile: slice.profile.clone(),
+        exists: !matches!(slice.phase, Phase::Planned | Phase::Creating)
+            || seen.instances.iter().any(|instance| instance.name == slice.name),
     }
 }

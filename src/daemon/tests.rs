@@ -4,6 +4,7 @@ mod bench;
 mod faults;
 mod history;
 mod kill_points;
+mod layouts;
 mod ledger_fails;
 mod life;
 mod limits;

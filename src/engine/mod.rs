@@ -43,6 +43,7 @@
 //! quarantined instead.
 
 pub mod invariants;
+pub mod layout;
 pub mod placement;
 pub mod quota;
 pub mod reconcile;

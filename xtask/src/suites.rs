@@ -86,6 +86,7 @@ pub fn all() -> Vec<Suite> {
         Suite::new("nvidia", cdev().gpus(["a100", "l40s"]), 15),
         Suite::new("mig", debian().gpus(["a100"]), 20),
         Suite::new("sandbox", debian().gpus(["mi300x", "simmdev"]), 10),
+        Suite::new("layout", debian().gpus(["sim", "simmdev", "mi300x-gim"]), 15),
         Suite::new("passthrough", debian().gpus(["mi300x", "sim"]), 10),
         Suite::new("isolation", without_acs(debian()), 10),
         Suite::new("no_iommu", debian().gpus(["mi300x", "simmdev"]).without_iommu(), 10),

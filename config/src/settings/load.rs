@@ -4,12 +4,13 @@
 //! are merged, later files winning key by key.
 
 use super::{Settings, SettingsError, SettingsKey};
-use crate::{PciAddress, Quoted, Shown, printable};
+use crate::{GpuChoice, PciAddress, Quoted, Shown, printable};
 use std::{
     collections::BTreeMap,
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 use toml::{
     Spanned, Table, Value,
@@ -36,11 +37,23 @@ impl Settings {
             }
         }
         // Each file was understood alone, and merging takes whole values of them.
-        let settings = merged.try_into();
-        settings.map_err(|error: toml::de::Error| SettingsError::Merged {
-            path: path.to_owned(),
-            message: message(error.message()),
-        })
+        let unfit = |message| SettingsError::Merged { path: path.to_owned(), message };
+        let settings: Self =
+            merged.try_into().map_err(|error: toml::de::Error| unfit(message(error.message())))?;
+        match settings.undefined_class() {
+            Some(message) => Err(unfit(message)),
+            None => Ok(settings),
+        }
+    }
+
+    /// A class that a layout asks for and no file defines.
+    fn undefined_class(&self) -> Option<String> {
+        let asked =
+            self.layouts.iter().flat_map(|(name, layout)| layout.classes().map(move |class| (name, class)));
+        let (name, class) = asked.into_iter().find(|(_, class)| !self.classes.contains_key(class))?;
+        Some(format!(
+            "[layout.{name}] asks for the class {class}, and there is no [class.{class}]; write one"
+        ))
     }
 }
 
@@ -107,7 +120,13 @@ fn checked(path: &Path, text: &str) -> Result<Table, SettingsError> {
     }
     let mut table: Table = toml::from_str(text).map_err(|error| file.complaint(&error))?;
     if let Some(Value::Table(gpus)) = table.get_mut("gpu") {
-        *gpus = file.by_address(gpus)?;
+        *gpus = file.spelled_alike::<PciAddress>(gpus, &["gpu"])?;
+    }
+    if let Some(Value::Table(layouts)) = table.get_mut("layout") {
+        for (name, layout) in layouts {
+            let Value::Table(gpus) = layout else { continue };
+            *gpus = file.spelled_alike::<GpuChoice>(gpus, &["layout", name])?;
+        }
     }
     Ok(table)
 }
@@ -133,21 +152,26 @@ struct Place {
 }
 
 impl File<'_> {
-    /// `[gpu]` with each address as the kernel writes it: two spellings of one are one GPU, in this
-    /// file and the next.
-    fn by_address(&self, gpus: &Table) -> Result<Table, SettingsError> {
+    /// A table by GPU, with each as the kernel writes it: two spellings of one are one GPU, in this
+    /// file and the next. `table` names it from the top level down.
+    fn spelled_alike<T: FromStr + ToString>(
+        &self,
+        gpus: &Table,
+        table: &[&str],
+    ) -> Result<Table, SettingsError> {
         let mut spellings = BTreeMap::new();
-        let mut table = Table::new();
+        let mut alike = Table::new();
         for (spelling, settings) in gpus {
-            let address = spelling.parse::<PciAddress>().map_or_else(|_| spelling.clone(), |a| a.to_string());
-            if let Some(other) = spellings.insert(address.clone(), spelling) {
-                let place = place_of(self.table, &["gpu", spelling]).unwrap_or_default();
-                let at = self.key(spelling, &["gpu".to_owned()], place.key_at.start);
+            let gpu = spelling.parse::<T>().map_or_else(|_| spelling.clone(), |gpu| gpu.to_string());
+            if let Some(other) = spellings.insert(gpu.clone(), spelling) {
+                let place = place_of(self.table, &[table, &[spelling]].concat()).unwrap_or_default();
+                let tables: Vec<String> = table.iter().map(ToString::to_string).collect();
+                let at = self.key(spelling, &tables, place.key_at.start);
                 return Err(SettingsError::Twice { at, other: other.clone() });
             }
-            table.insert(address, settings.clone());
+            alike.insert(gpu, settings.clone());
         }
-        Ok(table)
+        Ok(alike)
     }
 
     /// Why the file cannot be settings, in the words of serde.

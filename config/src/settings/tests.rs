@@ -67,6 +67,7 @@ fn the_example_names_every_key_at_its_default() {
     assert_eq!(settings.run.kernel.as_deref(), Some(Path::new("/boot/vmlinuz")));
     assert_eq!(settings.gpu.len(), 1);
     assert_eq!(settings.classes.len(), 2);
+    assert_eq!(settings.layouts.len(), 1);
     // Every key that the types know stands there: each is asked of serde, and looked for.
     let tables: Vec<_> = known_keys("");
     assert_eq!(
@@ -83,6 +84,7 @@ fn the_example_names_every_key_at_its_default() {
             "scrub",
             "quota",
             "class",
+            "layout",
             "nvidia",
             "timeouts"
         ]
@@ -92,6 +94,7 @@ fn the_example_names_every_key_at_its_default() {
             "gpu" => "gpu.\"0000:41:00.0\"",
             "quota" => "quota.default",
             "class" => "class.inference-small",
+            "layout" => "layout.day.all",
             table => table,
         };
         let part = uncommented.iter().skip_while(|line| **line != format!("[{header}]")).skip(1);
@@ -450,4 +453,63 @@ fn a_consumer_is_a_user_and_a_group_of_the_host() {
     assert_eq!(Settings::default().vfio.consumer().to_string(), "root");
     assert_eq!(loaded("[vfio]\nuser = \"qemu\"\ngroup = \"kvm\"").vfio.consumer().to_string(), "qemu:kvm");
     assert!(told("[vfio]\nuser = \"two words\"").contains("two words"));
+}
+
+#[test]
+fn layouts_are_read_and_merged_by_gpu() {
+    let main = r#"
+        [class.small]
+        memory = "10GiB"
+        [layout.day.all]
+        slices = [{ class = "small", count = 4 }]
+        [layout.day."41:00.0"]
+        slices = [{ profile = "vf-8", count = 8 }]
+    "#;
+    let drop_in =
+        "[layout.day.\"0000:41:00.0\"]\nslices = []\n[layout.\"A40-8Q\".\"10DE:2235\"]\nslices = []\n";
+    let settings = Folder::with(Some(main), &[("10.toml", drop_in)]).load().unwrap();
+    let names: Vec<_> = settings.layouts.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["A40-8Q", "day"]);
+    let day = &settings.layouts[&"day".parse().unwrap()];
+    let gpu = day.entry("0000:41:00.0".parse().unwrap(), "1002:74a1".parse().unwrap()).unwrap();
+    assert!(gpu.slices.is_empty(), "another spelling of the same GPU, in a later file");
+    assert_eq!(day.entries.len(), 2);
+}
+
+#[test]
+fn a_mistake_in_a_layout_is_told_with_its_place() {
+    for (text, wanted) in [
+        (
+            "[layout.day.all]\nslices = []\n[layout.day.\"0000:41:00.0\"]\nslices = []\n[layout.day.\"41:00.0\"]\nslices = []",
+            &["vgpud.toml, line 5", "`41:00.0` in [layout.day]", "is the same as \"0000:41:00.0\"; keep one"]
+                [..],
+        ),
+        (
+            "[layout.day.\"1002:74A1\"]\nslices = []\n[layout.day.\"1002:74a1\"]\nslices = []",
+            &["`1002:74a1` in [layout.day]", "keep one"],
+        ),
+        ("[layout.day.all]\nslice = []", &["line 2", "there is no key `slice`", "did you mean `slices`?"]),
+        (
+            "[layout.day.all]\nslices = [\n  { profil = \"vf-8\", count = 1 },\n]",
+            &["line 3", "there is no key `profil`", "did you mean `profile`?"],
+        ),
+        (
+            "[layout.day.all]\nslices = [{ profile = \"vf-8\", count = 0 }]",
+            &["line 2", "`slices` in [layout.day.all]", "a count of 0 cannot be; write 1 to 4096"],
+        ),
+        (
+            "[layout.day.all]\nslices = [{ profile = \"vf 8\", count = 1 }]",
+            &["line 2", "cannot be the name of a profile; write 1 to 128 characters"],
+        ),
+        ("[layout.day.gpu0]\nslices = []", &["line 1", "write an address such as 0000:41:00.0"]),
+        (
+            "[layout.day.all]\nslices = [{ class = \"small\", count = 1 }]",
+            &["[layout.day] asks for the class small", "there is no [class.small]; write one"],
+        ),
+    ] {
+        let told = told(text);
+        for part in wanted {
+            assert!(told.contains(part), "{text}\n{told}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ use super::{
     vgpu_type::VgpuType,
 };
 use crate::{
-    Division, Error, Gpu, Host, Instance, InstanceName, MdevType, MdevUuid, Mechanism, MechanismKind,
+    Division, Error, Gpu, Holds, Host, Instance, InstanceName, MdevType, MdevUuid, Mechanism, MechanismKind,
     PciAddress, Profile, ProfileName, Taken, attribute, device,
     mdev_bus::{types, types_folder, uuid_of},
     mediated_device::{self, MediatedDevice},

@@ -39,7 +39,7 @@ pub struct Slice {
     pub id: String,
     pub gpu: String,
     mechanism: String,
-    profile: String,
+    pub profile: String,
     phase: PhaseWord,
     /// A VF's PCI address.
     pub address: Option<String>,

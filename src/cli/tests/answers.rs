@@ -308,3 +308,81 @@ pub fn quarantined_gpus() -> Vec<api::QuarantinedGpu> {
         by: "vgpud".into(),
     }]
 }
+
+/// What is to be done for the layout `day`; nothing for another.
+pub fn layout_plan(layout: &str) -> api::LayoutPlan {
+    let slice = |id: &str, profile: &str| api::LayoutSlice { id: id.into(), profile: profile.into() };
+    let create = |profile: &str, count| api::LayoutCreation { profile: profile.into(), count };
+    let gpu = |address: &str| api::GpuLayout { gpu: address.into(), ..api::GpuLayout::default() };
+    if layout != "day" {
+        let reached = api::GpuLayout { keep: vec![slice("s18", "vf-8")], ..gpu("0000:41:00.0") };
+        return api::LayoutPlan { layout: layout.into(), gpus: vec![reached], ..api::LayoutPlan::default() };
+    }
+    api::LayoutPlan {
+        layout: "day".into(),
+        gpus: vec![
+            api::GpuLayout {
+                blocked: Some(
+                    "The layout does not want what stays: s17 (vf-8) is leased to team-a; it can go when it is released"
+                        .into(),
+                ),
+                ..gpu("0000:41:00.0")
+            },
+            api::GpuLayout {
+                keep: vec![slice("s20", "large")],
+                remove: vec![slice("s21", "small"), slice("s22", "small"), slice("s23", "medium")],
+                create: vec![create("large", 2)],
+                unsure: true,
+                ..gpu("0000:81:00.0")
+            },
+            api::GpuLayout {
+                blocked: Some("No GPU offers the profile vf-8; there are vf-4".into()),
+                ..gpu("0000:c1:00.0")
+            },
+        ],
+        operator: vec![operator_step()],
+        unmatched: vec!["10de:26b9".into()],
+    }
+}
+
+fn operator_step() -> api::OperatorStep {
+    api::OperatorStep {
+        gpus: vec!["0000:c1:00.0".into()],
+        what: "AMD's driver gim makes VFs when it is loaded, of all its GPUs at once (0000:c1:00.0): 0000:c1:00.0 gets \
+               8 instead of 4. No VM may run on any of them meanwhile."
+            .into(),
+        slices: vec!["s24".into(), "s25".into()],
+        commands: vec![
+            "echo 'options gim vf_num=8' > /etc/modprobe.d/gim.conf".into(),
+            "rmmod gim".into(),
+            "modprobe gim".into(),
+        ],
+    }
+}
+
+/// What came of it.
+pub fn layout_applied(layout: &str) -> api::LayoutApplied {
+    let plan = layout_plan(layout);
+    let result = |gpu: &api::GpuLayout| {
+        let (outcome, failure) = match (&gpu.blocked, gpu.create.is_empty()) {
+            (Some(_), _) => (api::LayoutOutcome::Blocked, None),
+            (None, true) => (api::LayoutOutcome::NothingToDo, None),
+            (None, false) => {
+                let message = "large could not be created on 0000:81:00.0".into();
+                let causes = vec!["0 of large can be created now".into()];
+                let failure = api::Failure { reason: "NO_CAPACITY".into(), message, causes };
+                (api::LayoutOutcome::Failed, Some(failure))
+            }
+        };
+        api::GpuLayoutResult {
+            gpu: gpu.gpu.clone(),
+            outcome: outcome.into(),
+            removed: gpu.remove.iter().map(|slice| slice.id.clone()).collect(),
+            created: if failure.is_some() { created(1, api::Phase::Ready) } else { Vec::new() },
+            blocked: gpu.blocked.clone(),
+            code: if failure.is_some() { 8 } else { 0 },
+            failure,
+        }
+    };
+    api::LayoutApplied { gpus: plan.gpus.iter().map(result).collect(), operator: plan.operator }
+}

@@ -153,6 +153,7 @@ impl Answering {
 #[tonic::async_trait]
 impl Vgpud for Answering {
     type CreateSlicesStream = Answers<api::CreateProgress>;
+    type ApplyLayoutStream = Answers<api::ApplyProgress>;
     type WatchEventsStream = Answers<api::Event>;
 
     async fn get_status(&self, _: Request<api::GetStatusRequest>) -> Result<Response<api::Status>, Status> {
@@ -399,6 +400,45 @@ impl Vgpud for Answering {
         }
         let phase = api::Phase::Ready.into();
         Ok(Response::new(api::Slice { phase, quarantine_reason: None, waiting_for: None, ..slice }))
+    }
+
+    async fn plan_layout(
+        &self,
+        request: Request<api::PlanLayoutRequest>,
+    ) -> Result<Response<api::LayoutPlan>, Status> {
+        self.note(request.get_ref());
+        let layout = request.into_inner().layout.unwrap_or_else(|| "day".to_owned());
+        if layout == "night" {
+            let message = "There is no layout night in the settings; there are day, idle";
+            return Err(status(Code::NotFound, &refusal("NO_SUCH_LAYOUT", message, &[])));
+        }
+        Ok(Response::new(answers::layout_plan(&layout)))
+    }
+
+    async fn apply_layout(
+        &self,
+        request: Request<api::ApplyLayoutRequest>,
+    ) -> Result<Response<Self::ApplyLayoutStream>, Status> {
+        self.note(request.get_ref());
+        self.allow_change()?;
+        let request = request.into_inner();
+        let layout = request.layout.unwrap_or_default();
+        let plan = answers::layout_plan(&layout);
+        if request.shown.as_ref() != Some(&plan) {
+            let message = "What would be done for the layout is not what was shown";
+            return Err(status(Code::Aborted, &refusal("PLAN_CHANGED", message, &[])));
+        }
+        use api::apply_progress::Step as Applying;
+        let done = answers::layout_applied(&layout);
+        let mut steps = vec![Applying::Plan(plan)];
+        for gpu in &done.gpus {
+            steps.extend(gpu.removed.iter().cloned().map(Applying::Removed));
+            steps.push(Applying::Gpu(gpu.clone()));
+        }
+        steps.push(Applying::Done(done));
+        Ok(Response::new(stream(
+            steps.into_iter().map(|step| api::ApplyProgress { step: Some(step) }).collect(),
+        )))
     }
 
     async fn watch_events(

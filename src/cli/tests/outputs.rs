@@ -38,6 +38,12 @@ async fn every_command_prints_what_its_golden_files_have() {
         ("quarantine-add-mistyped", &["quarantine", "add", "42:00.0", "--reason", "fan broken"]),
         ("quarantine-clear-gpu", &["quarantine", "clear", "0000:81:00.0"]),
         ("quarantine-clear-ready", &["quarantine", "clear", "s18"]),
+        ("plan", &["plan"]),
+        ("plan-reached", &["plan", "idle"]),
+        ("plan-no-such-layout", &["plan", "night"]),
+        ("apply", &["apply", "day", "--yes"]),
+        ("apply-unconfirmed", &["apply", "day"]),
+        ("apply-nothing", &["apply", "idle"]),
         ("events", &["events"]),
         ("events-after", &["events", "--after", "42"]),
         ("status", &["status"]),
@@ -77,6 +83,9 @@ async fn the_help_texts_are_what_the_golden_files_have() {
         "verify",
         "destroy",
         "run",
+        "plan",
+        "apply",
+        "layout",
         "events",
         "history",
         "quarantine",
@@ -197,4 +206,30 @@ async fn doctor_needs_no_vgpud_and_says_how_to_mend_what_failed() {
         assert!(text.stdout.contains(check["found"].as_str().unwrap()), "{check}\n{}", text.stdout);
     }
     assert!(text.stderr.contains(" failed, "), "{}", text.stderr);
+}
+
+#[tokio::test]
+async fn a_profile_file_of_nvidias_becomes_settings_and_overwrites_nothing() {
+    let nowhere = Canned::start(Mood::Empty);
+    let file = |name: &str| nowhere.folder().join(name).display().to_string();
+    let yaml = "version: v1\nvgpu-configs:\n  A40-8Q:\n    - devices: all\n      vgpu-devices: {A40-8Q: 6}\n  \
+                two:\n    - devices: [0, 1]\n      vgpu-devices: {A40-8Q: 6}\n";
+    std::fs::write(file("config.yaml"), yaml).unwrap();
+    let config = file("config.yaml");
+    let import = ["layout", "import", &config];
+    for (case, rest) in [("layout-import", &["A40-8Q"][..]), ("layout-import-refused", &[])] {
+        let finished = vgpuctl(nowhere.socket(), &[&import, rest].concat()).await;
+        let text = format!("{}--- stderr\n{}--- exit {}\n", finished.stdout, finished.stderr, finished.code);
+        golden::compare(&format!("{case}.text"), &nowhere.neutral(&text));
+    }
+    let written = file("a40.toml");
+    let write = [&import[..], &["A40-8Q", "--write", &written]].concat();
+    let first = vgpuctl(nowhere.socket(), &write).await;
+    assert_eq!((first.code, first.stdout.as_str()), (0, ""), "{first:?}");
+    let settings = vgpud_config::Settings::load(std::path::Path::new(&written)).unwrap();
+    assert_eq!(settings.layouts.len(), 1);
+    let second = vgpuctl(nowhere.socket(), &write).await;
+    assert_eq!(second.code, 2);
+    assert!(second.stderr.contains("must not exist before"), "{second:?}");
+    assert!(nowhere.asked().is_empty(), "vgpud is not asked");
 }

@@ -63,7 +63,7 @@ fn role(uid: u32, settings: &AccessSettings) -> Option<Role> {
 fn reading_takes_a_viewer_and_changing_an_operator() {
     for call in Rpc::ALL {
         let name = call.name();
-        let reads = ["Get", "List", "Watch"].iter().any(|verb| name.starts_with(verb));
+        let reads = ["Get", "List", "Plan", "Watch"].iter().any(|verb| name.starts_with(verb));
         let role = match name {
             "ClearQuarantine" | "ClearGpuQuarantine" => Role::Admin,
             _ if reads => Role::Viewer,

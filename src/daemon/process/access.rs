@@ -10,7 +10,7 @@ use vgpud::api::Rpc;
 
 /// Calls that only look, and those that change something: written down here again, so that a wrong row
 /// in the daemon's table is seen.
-const LOOKS: [&str; 8] = [
+const LOOKS: [&str; 9] = [
     "GetStatus",
     "ListGpus",
     "ListProfiles",
@@ -19,8 +19,9 @@ const LOOKS: [&str; 8] = [
     "WatchEvents",
     "ListHistory",
     "ListQuarantine",
+    "PlanLayout",
 ];
-const CHANGES: [&str; 8] = [
+const CHANGES: [&str; 9] = [
     "CreateSlices",
     "LeaseSlice",
     "ExtendLease",
@@ -29,6 +30,7 @@ const CHANGES: [&str; 8] = [
     "VerifySlice",
     "QuarantineSlice",
     "QuarantineGpu",
+    "ApplyLayout",
 ];
 
 const ADMINS_ONLY: [&str; 2] = ["ClearQuarantine", "ClearGpuQuarantine"];

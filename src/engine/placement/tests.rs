@@ -125,7 +125,9 @@ fn a_profile_without_a_share_of_compute_is_named_as_such() {
 
 #[test]
 fn a_share_gets_the_smallest_profile_that_has_it_as_cap_or_guarantee() {
-    for (compute, name) in [("25%", "vf-4"), ("13%", "vf-4"), ("25%+", "vf-4"), ("30%", "vf-2"), ("30%+", "vf-2")] {
+    for (compute, name) in
+        [("25%", "vf-4"), ("13%", "vf-4"), ("25%+", "vf-4"), ("30%", "vf-2"), ("30%+", "vf-2")]
+    {
         let placed = pack(&share_of(Some(16), compute, false), &[sriov(1, 0)]).unwrap();
         assert_eq!(placed.choices[0].profile.name.to_string(), name, "{compute}");
     }
