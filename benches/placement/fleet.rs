@@ -64,7 +64,14 @@ impl Model {
             }
             Cut::EqualShares => {
                 let interface = XeInterface::SriovAdmin;
-                gpu.xe = Some(XeProvisioning { interface, vram: Some(memory), quota: None, settable: true });
+                gpu.xe = Some(XeProvisioning {
+                    interface,
+                    vram: Some(memory),
+                    quota: None,
+                    settable: true,
+                    strict: false,
+                    even_turns: false,
+                });
                 (MechanismKind::IntelXe, "xe")
             }
             Cut::Fixed(count) => {

@@ -2,8 +2,8 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_xorshift::XorShiftRng;
-use vgpud::engine::placement::{Request, Want};
-use vgpud_config::Memory;
+use vgpud::engine::placement::{ComputeWant, Request, Want};
+use vgpud_config::{ComputeKind, ComputeRequest, ComputeShare, Memory};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,9 @@ impl Kind {
             },
             Self::Mixed => {
                 if random.random_range(0..10) == 0 {
-                    compute = "10%".parse().ok();
+                    let request =
+                        ComputeRequest { share: ComputeShare::one_of(10), kind: ComputeKind::Guarantee };
+                    compute = Some(ComputeWant { request, enforced: false });
                 }
                 if random.random_range(0..10) == 0 {
                     count = random.random_range(2..=4);

@@ -28,7 +28,7 @@ pub use quantity::{ComputeKind, ComputeRequest, ComputeShare, Memory, QuantityEr
 pub use settings::{
     AccessSettings, Allowance, CdiSettings, ClassSettings, ClassWant, Confinement, DaemonSettings, GpuChoice,
     GpuChoiceError, GpuSelection, GpuSettings, LayoutEntry, LayoutSettings, LayoutSlices, LayoutWant,
-    MigMode, NodeKind, NvidiaSettings, PlacementSettings, PlacementStrategy, Quota, QuotaSettings, Reuse, RunSettings,
-    ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
+    MigMode, NodeKind, NvidiaSettings, PlacementSettings, PlacementStrategy, Quota, QuotaSettings, Reuse,
+    RunSettings, ScrubSettings, Settings, SettingsError, Timeouts, VfioSettings,
 };
 pub use shown::{Quoted, Shown, printable};

@@ -16,7 +16,7 @@ pub fn uevent(data: &[u8]) {
 /// An mdev type's `description`.
 pub fn mdev_description(data: &[u8]) {
     let text = crate::text(data);
-    vgpud_mdev::fuzzing::described_most(&text);
+    let _ = vgpud_mdev::fuzzing::described_most(&text);
     if let Some(memory) = vgpud_mdev::fuzzing::described_memory(&text) {
         assert_eq!(memory.to_string().parse(), Ok(memory), "an amount that a request cannot name");
     }

@@ -138,8 +138,8 @@ async fn what_is_asked_reaches_vgpud() {
     let asked = server.asked().join("\n");
     let expected = "\
 CreateSlicesRequest { request: Some(Request { profile: None, memory_bytes: Some(21474836480), \
-compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\"), class: None, compute_kind: Cap, enforced: false, numa: None }), \
-count: 3, owner: Some(\"me/x\"), dry_run: true, user: Some(\"qemu:kvm\"), time_ms: Some(5400000) }
+compute_hundredths: Some(1250), gpu: Some(\"0000:41:00.0\"), class: None, compute_kind: Cap, enforced: false, \
+numa: Some(NumaAffinity { node: 1, required: true }) }), count: 3, owner: Some(\"me/x\"), dry_run: true, user: Some(\"qemu:kvm\"), time_ms: Some(5400000) }
 ListProfilesRequest { request: Some(Request { profile: None, memory_bytes: Some(21474836480), \
 compute_hundredths: Some(1250), gpu: None, class: None, compute_kind: Cap, enforced: false, numa: None }) }
 ListProfilesRequest { request: Some(Request { profile: None, memory_bytes: None, compute_hundredths: None, \

@@ -257,7 +257,10 @@ mod tests {
             "sys/devices/platform",
         ];
         assert_eq!(with(Right::Set), sysfs.map(|path| root.path().join(path)));
-        assert_eq!(with(Right::Keep), ["var/lib/vgpud", "run/cdi"].map(|path| root.path().join(path)));
+        assert_eq!(
+            with(Right::Keep),
+            ["var/lib/vgpud", "run/cdi", "run/vgpud/mig"].map(|path| root.path().join(path))
+        );
         let run = with(Right::Run);
         assert!(run.contains(&"/proc/self/exe".into()) && run.len() <= 2, "{run:?}");
         for folder in ["/", "/dev", "/usr/bin", "/bin", "/usr"] {

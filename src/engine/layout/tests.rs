@@ -103,6 +103,7 @@ impl Bench {
                 let size = mdev_size(&profile);
                 let existing = self.slices.iter().filter(|slice| slice.profile == profile).count();
                 gpu.mdev_types.push(MdevType {
+                    most: None,
                     id: profile,
                     name: None,
                     description: None,

@@ -28,7 +28,7 @@ pub trait Chooser {
 /// The cost of a candidate. What stands first counts first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cost {
-    /// Memory and compute given.
+    /// Memory given; where none is known, compute. Shares of two models do not compare.
     pub size: (u64, u16),
     /// Slices that the GPU has already, where they are to be spread.
     pub neighbours: usize,
@@ -48,7 +48,10 @@ impl Chooser for PlacementStrategy {
         let after = Worth::of(candidate.left);
         let given = candidate.profile.memory.map_or(0, Memory::bytes);
         Cost {
-            size: size(candidate.profile),
+            size: match size(candidate.profile) {
+                (memory, _) if candidate.profile.memory.is_some() => (memory, 0),
+                unknown => unknown,
+            },
             neighbours: match self {
                 Self::Pack => 0,
                 Self::Spread => candidate.gpu.taken.len(),

@@ -22,31 +22,31 @@ pub enum Verdict {
 /// The first difference between two ranks: what decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decided {
-    ByNode,
-    BySize,
-    ByNeighbours,
-    ByStranded,
-    ByLoss,
-    ByRoom,
-    ByAddress,
+    Node,
+    Size,
+    Neighbours,
+    Stranded,
+    Loss,
+    Room,
+    Address,
 }
 
 impl Decided {
     fn between(one: &Rank<Cost>, other: &Rank<Cost>) -> Self {
         if one.elsewhere != other.elsewhere {
-            Self::ByNode
+            Self::Node
         } else if one.cost.size != other.cost.size {
-            Self::BySize
+            Self::Size
         } else if one.cost.neighbours != other.cost.neighbours {
-            Self::ByNeighbours
+            Self::Neighbours
         } else if one.cost.stranded != other.cost.stranded {
-            Self::ByStranded
+            Self::Stranded
         } else if one.cost.lost != other.cost.lost {
-            Self::ByLoss
+            Self::Loss
         } else if one.cost.left != other.cost.left {
-            Self::ByRoom
+            Self::Room
         } else {
-            Self::ByAddress
+            Self::Address
         }
     }
 }
@@ -77,16 +77,16 @@ impl Story<'_> {
         let chosen = format!("{count} of {}, the smallest that satisfies", first.choice.profile.name);
         let Some((other, rank)) = &first.next else { return chosen };
         let why = match Decided::between(&first.rank, rank) {
-            Decided::ByNode => "on the NUMA node that was asked for".to_owned(),
-            Decided::BySize => format!("that of {other} is larger"),
-            Decided::ByNeighbours => format!("has fewer slices than {other}"),
-            Decided::ByStranded => {
+            Decided::Node => "on the NUMA node that was asked for".to_owned(),
+            Decided::Size => format!("that of {other} is larger"),
+            Decided::Neighbours => format!("has fewer slices than {other}"),
+            Decided::Stranded => {
                 format!("{other} would leave {} that no profile fits", Memory::from_bytes(rank.cost.stranded))
             }
-            Decided::ByLoss if self.is_whole(*other) => format!("keeps {other} whole"),
-            Decided::ByLoss => format!("keeps more of what {other} can serve"),
-            Decided::ByRoom => format!("fuller than {other}"),
-            Decided::ByAddress => format!("comes before {other}, which is as good"),
+            Decided::Loss if self.is_whole(*other) => format!("keeps {other} whole"),
+            Decided::Loss => format!("keeps more of what {other} can serve"),
+            Decided::Room => format!("fuller than {other}"),
+            Decided::Address => format!("comes before {other}, which is as good"),
         };
         format!("{chosen}; {why}")
     }
@@ -118,20 +118,20 @@ impl Story<'_> {
     fn preferred(&self, choice: &Choice, rank: &Rank<Cost>, gpu: &GpuView, best: &Best<Cost>) -> String {
         let other = choice.gpu;
         match Decided::between(rank, &best.rank) {
-            Decided::ByNode => self.on_node(gpu, "was asked for"),
-            Decided::BySize => {
+            Decided::Node => self.on_node(gpu, "was asked for"),
+            Decided::Size => {
                 let smallest = Sized(&gpu.profiles[best.which]);
                 format!("the smallest that satisfies is {smallest}; {other} has {}", Sized(&choice.profile))
             }
-            Decided::ByNeighbours => format!("has more slices than {other}"),
-            Decided::ByStranded => {
+            Decided::Neighbours => format!("has more slices than {other}"),
+            Decided::Stranded => {
                 let stranded = Memory::from_bytes(best.rank.cost.stranded);
                 format!("would leave {stranded} that no profile fits")
             }
-            Decided::ByLoss if self.is_whole(gpu.address()) => format!("{other} will do, so it stays whole"),
-            Decided::ByLoss => format!("would lose more of what it can serve than {other}"),
-            Decided::ByRoom => format!("{other} is fuller, and this one may become empty"),
-            Decided::ByAddress => format!("as good as {other}, which comes first by address"),
+            Decided::Loss if self.is_whole(gpu.address()) => format!("{other} will do, so it stays whole"),
+            Decided::Loss => format!("would lose more of what it can serve than {other}"),
+            Decided::Room => format!("{other} is fuller, and this one may become empty"),
+            Decided::Address => format!("as good as {other}, which comes first by address"),
         }
     }
 

@@ -3,7 +3,11 @@
 use super::{InstanceUse, Mig, MigInstance, MigKind, geometry, kind_of};
 use crate::{
     ComputeShare, Gpu, PciId, Profile, ProfileName, Taken, cards,
-    nvidia::{Blocked, Geometry, GpuInstance, Layout, LayoutError, profiles::{holds, rank}, vgpu::understood},
+    nvidia::{
+        Blocked, Geometry, GpuInstance, Layout, LayoutError,
+        profiles::{holds, rank},
+        vgpu::understood,
+    },
 };
 use std::collections::BTreeMap;
 

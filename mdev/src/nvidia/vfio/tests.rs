@@ -136,10 +136,7 @@ fn a_time_sliced_vgpu_has_the_share_of_its_type_as_best_effort() {
     create(&host, "L40S-8Q", 0).unwrap();
     assert_eq!(share("L40S-8Q"), ("16.66%".to_owned(), crate::Holds::BEST_EFFORT));
     let holds = |name: &str| NvidiaVfio.holds(&seen(&host), &profile(name));
-    assert_eq!(
-        (holds("L40S-8Q"), holds("A100-1-5C")),
-        (crate::Holds::BEST_EFFORT, crate::Holds::NOT_AVAILABLE)
-    );
+    assert_eq!((holds("L40S-8Q"), holds("A100-1-5C")), (crate::Holds::BEST_EFFORT, crate::Holds::ENFORCED));
 }
 
 #[test]
