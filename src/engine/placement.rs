@@ -1,7 +1,7 @@
 //! Which GPU and profile a request gets: pure.
 //!
 //! On each GPU the smallest profile that satisfies the request is a candidate, and a [`Chooser`] says what it
-//! costs ([`cost`] has the one that vgpud uses); the least cost wins, then the order of addresses. All
+//! costs ([`Cost`] is the one that vgpud uses); the least cost wins, then the order of addresses. All
 //! slices of a request fit, or none is placed. Every GPU gets a [`Consideration`], chosen or not.
 
 use std::borrow::Cow;
