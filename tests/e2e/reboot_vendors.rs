@@ -10,7 +10,7 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use support::{
-    Daemon, Model, SimGpu, assert_nothing_left, entries,
+    Daemon, Model, SimGpu, Tenant, assert_nothing_left, entries,
     restart::{
         LIMIT, Notes, assert_renumbered, assert_told, assert_usable, groups, lease_of, slices, state_dir,
         wait_until_at_rest,
@@ -101,9 +101,9 @@ mod first_boot {
                 notes.slices.insert(purpose(what, model), id);
             }
         }
-        let id = daemon.create(&format!("whole --gpu {}", SimGpu::find(WHOLE).address)).remove(0);
-        notes.slices.insert(purpose("guest", WHOLE), id);
-        let with_guests = [GIM, NVIDIA, XE, WHOLE].map(|model| notes.id(&purpose("guest", model)).to_owned());
+        let words = format!("whole --gpu {} --owner tenant", SimGpu::find(WHOLE).address);
+        notes.slices.insert(purpose("leased", WHOLE), daemon.create(&words).remove(0));
+        let with_guests = [GIM, NVIDIA, XE].map(|model| notes.id(&purpose("guest", model)).to_owned());
         let guests = with_guests.map(|id| {
             daemon.run(&format!("{id} --owner guest --memory 128MiB -- gpu list write secret hold 36000"))
         });
@@ -153,10 +153,14 @@ mod second_boot {
                 assert_eq!(lease_of(&daemon, id), (owner.to_owned(), "host-restarted".into()), "{purpose}");
             }
         }
-        for model in [GIM, NVIDIA, XE, WHOLE] {
-            assert_usable(&daemon, notes.id(&purpose("guest", model)));
-            daemon.ok(&format!("lease {} --owner second", notes.id(&purpose("guest", model))));
+        for model in [GIM, NVIDIA, XE] {
+            let id = notes.id(&purpose("leased", model));
+            assert_usable(&daemon, id);
+            daemon.ok(&format!("lease {id} --owner second"));
         }
+        let whole = notes.id(&purpose("leased", WHOLE));
+        daemon.ok(&format!("lease {whole} --owner second"));
+        assert!(Tenant::open(&daemon.slice(whole)).write() > 0);
         daemon.stop();
         notes.groups = groups_now;
         notes.write();
@@ -199,10 +203,10 @@ mod third_boot {
         assert_eq!(vgpu_types().len(), 3);
         assert_eq!(SimGpu::find(WHOLE).driver().as_deref(), Some("vfio-pci"));
         for model in [NVIDIA, WHOLE] {
-            let id = notes.id(&purpose("guest", model));
+            let id = notes.id(&purpose("leased", model));
             assert_eq!(lease_of(&daemon, id), ("second".to_owned(), "host-restarted".into()));
-            assert_usable(&daemon, id);
         }
+        assert_usable(&daemon, notes.id(&purpose("leased", NVIDIA)));
         // The AMD serves what it offers now, once nothing of the other number is left.
         let lost: Vec<&str> = ["ready", "leased", "guest"].map(|what| notes.id(&purpose(what, GIM))).to_vec();
         daemon.ok(&format!("destroy {}", lost.join(" ")));
