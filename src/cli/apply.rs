@@ -68,6 +68,12 @@ pub async fn execute(session: &Session, args: &ApplyArgs) -> Result<Exit, Error>
                 drop(progress);
                 let applied = AppliedLayout::new(plan.name(), done);
                 session.print(&applied)?;
+                for entry in plan.unmatched() {
+                    session.note(&format!("{entry} means no GPU of this host; `vgpuctl gpus` lists them."));
+                }
+                if !plan.unmatched().is_empty() {
+                    return Ok(applied.exit().worse(Exit::Negative));
+                }
                 if applied.had_nothing_to_do() {
                     session.note("Nothing was to be done: the GPUs are cut as the layout says.");
                 }

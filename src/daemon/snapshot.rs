@@ -160,7 +160,9 @@ impl Snapshot {
 fn taken(slice: &Slice, seen: &GpuSeen) -> Taken {
     Taken {
         profile: slice.profile.clone(),
+        // One that goes with its VM may be gone before its slice is made anew, and nobody else gets its room.
         exists: !matches!(slice.phase, Phase::Planned | Phase::Creating)
+            && !mechanism(slice.mechanism).goes_with_its_vm()
             || seen.instances.iter().any(|instance| instance.name == slice.name),
     }
 }

@@ -151,6 +151,12 @@ pub fn plan(site: &Site<'_>, goal: &[(Want, u32)]) -> GpuPlan {
         }
     }
     plan.keep.sort_unstable();
+    // The largest first: a small one could take the place that only a large one fits.
+    let size = |name: &ProfileName| {
+        let known = site.view.when_empty.iter().chain(&site.view.profiles).find(|known| known.name == *name);
+        known.map(|known| (known.memory.map(Memory::bytes), known.compute.map(ComputeShare::hundredths)))
+    };
+    to_create.sort_by_key(|name| std::cmp::Reverse(size(name)));
     if base.is_none() && !to_create.is_empty() {
         let alike = to_create.iter().all(|profile| *profile == to_create[0]);
         if plan.remove.is_empty() && alike {
@@ -271,9 +277,10 @@ fn resolve(base: &GpuView, wants: &[Want]) -> Result<Vec<ProfileName>, String> {
 /// The same where what the GPU would have room for is not known: the smallest that satisfies.
 fn guess(view: &GpuView, wants: &[Want]) -> Result<Vec<ProfileName>, String> {
     let known = || view.when_empty.iter().chain(&view.profiles);
+    // Among those of one size the first, as a request takes it.
     let size = |profile: &&Profile| {
         let memory = profile.memory.map_or(u64::MAX, Memory::bytes);
-        (memory, profile.compute.map_or(u16::MAX, ComputeShare::hundredths), profile.name.clone())
+        (memory, profile.compute.map_or(u16::MAX, ComputeShare::hundredths))
     };
     let smallest = |want: &Want| {
         let profile = known().filter(|profile| want.accepts(profile)).min_by_key(size);

@@ -79,7 +79,8 @@ pub fn compare(state: &State, host: &HostView) -> Findings {
                     && !instances.iter().any(|instance| instance.name == slice.name);
                 if let Some(contradiction) = if went { None } else { missing() } {
                     findings.events.push(contradiction);
-                } else if host.ended_holders.contains(&id) {
+                } else if went && !unread(&slice.gpu) || host.ended_holders.contains(&id) {
+                    // Its node's number is the next device's: no file may name it any longer.
                     let (generation, cause) = (Some(slice.generation), ReleaseCause::HolderEnded);
                     findings.events.push(Event::Release { slice: id, generation, cause });
                 }

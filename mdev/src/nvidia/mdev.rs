@@ -22,7 +22,7 @@ mod offer;
 mod tests;
 
 use super::{
-    NvidiaVgpu, VENDOR, left_half_way, profiles,
+    Mig, NvidiaVgpu, VENDOR, left_half_way, profiles,
     sriov_manage::{self, Before},
     vfio::{LETTING_GO, NvidiaVfio},
     vgpu::{DRIVER, current},
@@ -137,6 +137,9 @@ impl Mechanism for NvidiaMdev {
         }
         match (&gpu.nvidia, &gpu.driver) {
             (Some(NvidiaVgpu::Mediated { .. }), _) => None,
+            (Some(NvidiaVgpu::Off { .. }), _) if gpu.mig.as_ref().is_some_and(Mig::is_or_will_be_on) => Some(
+                format!("MIG is on, and only {} makes vGPUs in GPU instances", MechanismKind::NvidiaVfio),
+            ),
             // Which framework its VFs are for is not known before they are on.
             (Some(NvidiaVgpu::Off { .. }), _) => NvidiaVfio.unusable(gpu),
             (Some(NvidiaVgpu::On { .. }), _) => Some(format!(

@@ -45,6 +45,14 @@ pub struct Mig {
     pub seen: Result<MigSeen, String>,
 }
 
+impl Mig {
+    /// Whether its vGPUs live in GPU instances: as it is, or as the settings ask before the first slice.
+    pub(super) fn is_or_will_be_on(&self) -> bool {
+        let now = self.seen.as_ref().ok().map(|seen| seen.mode);
+        self.wanted.or(now) == Some(MigMode::On) || now == Some(MigMode::On)
+    }
+}
+
 /// MIG as `nvidia-smi` tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MigSeen {

@@ -110,11 +110,12 @@ impl<'a> Vf<'a> {
         }
     }
 
-    /// Destroys its vGPU, and what an attempt to do that has left.
+    /// Destroys its vGPU, and what an attempt to do that has left. A VF that its driver has lost has none, and
+    /// lives again when VFs are turned off and on.
     fn destroy(&self) -> Result<(), Error> {
-        match self.current()? {
-            0 => mig::sweep(self.host, self.gpu),
-            _ => self.make_spare(),
+        match current(&self.folder())? {
+            None | Some(0) => mig::sweep(self.host, self.gpu),
+            Some(_) => self.make_spare(),
         }
     }
 

@@ -134,7 +134,13 @@ impl LayoutPlan {
     /// Whether all is as the layout says.
     #[must_use]
     pub fn is_reached(&self) -> bool {
-        self.removals() == 0 && self.creations() == 0 && !self.is_blocked()
+        self.removals() == 0 && self.creations() == 0 && !self.is_blocked() && self.plan.unmatched.is_empty()
+    }
+
+    /// Entries of the layout that mean no GPU of this host.
+    #[must_use]
+    pub fn unmatched(&self) -> &[String] {
+        &self.plan.unmatched
     }
 }
 

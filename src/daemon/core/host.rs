@@ -247,7 +247,10 @@ impl Core {
             ..HostView::default()
         };
         let contradictions = reconcile::compare(&self.state, &view).events.into_iter().filter(|event| {
-            let Event::Contradiction { slice, .. } = event else { return false };
+            // A release is one whose device went with its VM; the ends of holders are told by others.
+            let (Event::Contradiction { slice, .. } | Event::Release { slice, .. }) = event else {
+                return false;
+            };
             self.state.slices.get(slice).is_some_and(|slice| view.gpus.contains_key(&slice.gpu))
         });
         let contradictions: Vec<_> = contradictions.collect();

@@ -172,11 +172,10 @@ async fn each_owner_gets_a_mediated_vgpu_that_was_made_for_them() {
         assert_ne!(second, first);
         bench.lease_to("pod-b", slice, None).await.unwrap();
         bench.fake.remove_mdev(&second);
-        // What vgpud reads at its start and after each event of the kernel.
+        // What vgpud reads at its start and after each event of the kernel: the VM has ended, and with it the
+        // lease, before another device gets the number of its node.
         bench.crash().await;
         bench.start(None).await;
-        assert_eq!(bench.phases().await[slice], api::Phase::Leased, "its VM may just have ended");
-        bench.release(slice).await.unwrap();
         bench.at_rest().await;
         assert_eq!(bench.phases().await[slice], api::Phase::Ready);
         assert_ne!(uuid(&bench), second);

@@ -95,7 +95,9 @@ impl Shortage {
             return Self::nothing_eligible(request, gpus);
         }
         let accepted = |gpu: &&GpuView| {
-            let fitting = gpu.when_empty.iter().filter(|profile| request.want.accepts(profile));
+            // Some tell what their instances have only while there are any.
+            let known = gpu.when_empty.iter().chain(&gpu.profiles);
+            let fitting = known.filter(|profile| request.want.accepts(profile));
             let capacity = fitting.map(|profile| u64::from(profile.capacity)).max();
             // Such a GPU says only what it has room for now.
             let counted =

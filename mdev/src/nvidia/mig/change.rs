@@ -11,6 +11,7 @@ use crate::{
         tool::Said,
     },
     physical_function::PhysicalFunction,
+    virtual_function::VirtualFunction,
 };
 use std::path::Path;
 use vgpud_config::MigMode;
@@ -52,9 +53,9 @@ pub(in crate::nvidia) fn put_back(host: &Host, gpu: PciAddress) -> Result<(), Er
     }
     let notes = card.notes();
     if let Some(before) = notes.read()?.mode_before {
-        let now = card.mode()?;
-        if now.is_some_and(|now| now != before) {
-            if now == Some(MigMode::On) {
+        let now = card.smi().mode()?;
+        if now.is_some_and(|now| now.current != before || now.pending != before) {
+            if now.is_some_and(|now| now.current == MigMode::On && before == MigMode::Off) {
                 card.end_ours()?;
                 card.is_empty()?;
             }
@@ -104,10 +105,17 @@ pub(in crate::nvidia) fn check(
     let id = instance_of(vf)?;
     let there = card.instances()?;
     let backing = there.iter().find(|instance| Some(instance.id) == id);
-    if backing.is_some_and(|instance| instance.place.kind() == kind) && !card.is_shared(id)? {
+    let others = card.others_in(id, vf)?;
+    if backing.is_some_and(|instance| instance.place.kind() == kind)
+        && others.is_empty()
+        && !card.is_shared(id)?
+    {
         return Ok(());
     }
     let shown = match (backing, id) {
+        (Some(instance), _) if !others.is_empty() => {
+            format!("is in {instance}, with the vGPU on VF {}", others.join(", "))
+        }
         (Some(instance), _) if instance.place.kind() == kind => {
             format!("is in {instance}, which has compute instances of somebody else")
         }
@@ -197,8 +205,10 @@ impl Card<'_> {
         match self.set_mode(wanted) {
             Ok(()) => Ok(Some(wanted)),
             Err(error) => {
-                let undo = self.mode().and_then(|now| {
-                    if now == Some(mode.current) && first { notes.mode_before(None) } else { Ok(()) }
+                // One that waits for a reset is still known, so that it is taken back later.
+                let undo = self.smi().mode().and_then(|now| {
+                    let as_before = now.is_some_and(|now| now == mode);
+                    if as_before && first { notes.mode_before(None) } else { Ok(()) }
                 });
                 Err(error.after_undo(&self.gpu, undo))
             }
@@ -210,11 +220,13 @@ impl Card<'_> {
     fn set_mode(&self, wanted: MigMode) -> Result<(), Error> {
         let Some(before) = self.smi().mode()? else { return Ok(()) };
         let command = SmiCommand::SetMode(wanted);
-        let said = self.smi().change(command)?;
+        let said = self.smi().change(command);
+        // One that did not end in time may have done it.
         let Some(after) = self.smi().mode()? else { return Ok(()) };
-        if after.current == wanted {
+        if after.current == wanted && after.pending == wanted {
             return Ok(());
         }
+        let said = said?;
         if after.pending != wanted {
             let instead = format!("MIG is {}", after.current);
             return Err(self.not_done(&instead, command, &said, "end what uses the GPU and try again"));
@@ -293,6 +305,19 @@ impl Card<'_> {
         // Somebody else may have ended what is noted.
         self.notes().keep(&places)?;
         there.iter().filter(|instance| instance.is_left()).try_for_each(|instance| self.end(instance))
+    }
+
+    /// The other VFs whose vGPUs are in that GPU instance: a driver may put several of a smaller type into one.
+    fn others_in(&self, id: Option<u32>, vf: &Path) -> Result<Vec<String>, Error> {
+        let mut others = Vec::new();
+        for (index, instance) in self.vgpus()? {
+            let is_it = VirtualFunction::read(self.host, self.gpu, index)?
+                .is_some_and(|other| self.host.pci_device(other.address) == vf);
+            if Some(instance) == id && !is_it {
+                others.push(index.0.to_string());
+            }
+        }
+        Ok(others)
     }
 
     fn is_shared(&self, id: Option<u32>) -> Result<bool, Error> {
