@@ -9,12 +9,11 @@ use serde::Deserialize;
 #[serde(try_from = "Written")]
 pub struct ClassSettings {
     pub want: ClassWant,
-    /// Whether only a GPU will do that holds a slice to its share of compute, not one where the share is
-    /// what a slice has when all are busy.
+    /// Whether only a GPU will do that enforces the share of compute, as the cap or the floor that it is.
     pub enforced: bool,
 }
 
-/// A profile by name, or a size; each bound of memory means "at least".
+/// A profile by name, or a size; each bound means "at least".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassWant {
     Profile(ProfileName),
