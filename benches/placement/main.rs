@@ -49,7 +49,6 @@ fn report(fleet: &[GpuView]) {
             println!("  accepted requests, vgpud / {name:9}  {}", ratio(&ours, &peer, |one| one.accepted));
             println!("  accepted memory,   vgpud / {name:9}  {}", ratio(&ours, &peer, |one| one.memory));
             println!("  stranded memory,   vgpud / {name:9}  {}", ratio(&ours, &peer, |one| one.stranded));
-            println!("  time a slice,      vgpud / {name:9}  {}", ratio(&ours, &peer, seconds));
         }
         let mean = |figure: fn(&Outcome) -> f64| Spread::of(ours.iter().map(figure));
         println!("  vgpud accepted {} of the requests", mean(|one| one.accepted));

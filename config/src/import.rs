@@ -110,6 +110,24 @@ impl Config<'_> {
     }
 
     fn layout(&self, written: &[Placed<Entry>]) -> Result<LayoutSettings, ImportError> {
+        if written.is_empty() {
+            return Err(self.unsaid(None, "it has no entry; write one, or leave it out".to_owned()));
+        }
+        let mut filtered = None;
+        for entry in written {
+            match entry.value.filter.as_ref().and_then(yaml::Filter::cards) {
+                Some(_) => filtered = Some(entry.line),
+                None => {
+                    if let Some(before) = filtered {
+                        let why = format!(
+                            "the entry means all GPUs, also those of line {before}, and the last one counts there; here \
+                             the narrower one counts: put it before line {before}, or leave that one out"
+                        );
+                        return Err(self.unsaid(Some(entry.line), why));
+                    }
+                }
+            }
+        }
         let mut entries = BTreeMap::new();
         let mut lines: BTreeMap<GpuChoice, u64> = BTreeMap::new();
         for entry in written {
@@ -143,9 +161,9 @@ impl Config<'_> {
                 return Err(self.unsaid(Some(entry.line), why.to_owned()));
             }
         }
-        let cards = match filter {
+        let cards = match filter.as_ref().and_then(Filter::cards) {
             None => None,
-            Some(filter) => Some(self.cards(entry.line, filter)?),
+            Some(cards) => Some(self.cards(entry.line, cards)?),
         };
         match kind {
             Kind::Vgpus(vgpus) => {
@@ -167,14 +185,19 @@ impl Config<'_> {
                 );
                 Ok(choices.into_iter().map(|choice| (choice, slices.clone())).collect())
             }
-            Kind::Mig { profiles } if profiles.values().all(|count| count.value == 0) => {
+            Kind::Mig { enabled: false, profiles } if !profiles.is_empty() => {
+                let why =
+                    "`mig-enabled` is false and `mig-devices` names GPU instances; leave out one of them";
+                Err(self.unsaid(Some(entry.line), why.to_owned()))
+            }
+            Kind::Mig { profiles, .. } if profiles.values().all(|count| count.value == 0) => {
                 let choices = cards.map_or_else(
                     || vec![GpuChoice::All],
                     |cards| cards.into_iter().map(GpuChoice::Id).collect(),
                 );
                 Ok(choices.into_iter().map(|choice| (choice, Vec::new())).collect())
             }
-            Kind::Mig { profiles } => {
+            Kind::Mig { profiles, .. } => {
                 let Some(cards) = cards else {
                     let why = "`mig-devices` names GPU instances, and slices here are vGPUs on them, whose names differ \
                                between cards; add the `device-filter` of the card";
@@ -210,7 +233,7 @@ impl Config<'_> {
     }
 
     /// `0x20B010DE` is device 20b0 of vendor 10de.
-    fn cards(&self, line: u64, filter: &Filter) -> Result<Vec<PciId>, ImportError> {
+    fn cards(&self, line: u64, cards: &[String]) -> Result<Vec<PciId>, ImportError> {
         let card = |text: &String| {
             let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or_default();
             let plain = digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -226,7 +249,7 @@ impl Config<'_> {
             let device = u16::from_be_bytes([device_high, device_low]);
             Ok(PciId { vendor: u16::from_be_bytes([vendor_high, vendor_low]), device })
         };
-        filter.cards().iter().map(card).collect()
+        cards.iter().map(card).collect()
     }
 }
 

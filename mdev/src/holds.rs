@@ -1,6 +1,7 @@
 //! How an instance's share of compute holds, as far as that is known of what cuts the GPU.
 
 use serde::Serialize;
+use std::fmt;
 use vgpud_config::ComputeKind;
 
 /// How far a bound of compute is kept.
@@ -14,6 +15,16 @@ pub enum Hold {
     /// Nothing is known that keeps it.
     #[default]
     NotAvailable,
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enforced => "enforced",
+            Self::BestEffort => "best effort",
+            Self::NotAvailable => "not available",
+        })
+    }
 }
 
 /// What an instance's share is to it: at most that, and at least that.

@@ -4,7 +4,7 @@ use crate::{
     DriverName, Error, Host, Instance, InstanceName, MdevUuid, PciAddress, ProfileName, attribute, device,
     nvidia, virtual_function::VirtualFunction,
 };
-use nix::libc::{EACCES, EAGAIN, EBUSY, EIO, ENODEV, EPERM};
+use nix::libc::{EACCES, EAGAIN, EBUSY, EIO, ENODEV, ENOENT, EPERM};
 use std::{path::PathBuf, time::Duration};
 
 /// A mediated device that exists, whoever its parent is.
@@ -180,7 +180,8 @@ fn remove(host: &Host, gpu: PciAddress, uuid: MdevUuid, letting_go: Duration) ->
 
 fn is_busy(error: &Error) -> bool {
     let Error::Write { source, .. } = error else { return false };
-    matches!(source.raw_os_error(), Some(EBUSY | EAGAIN | EPERM | EACCES | EIO | ENODEV))
+    // ENOENT: the driver has begun to remove it by itself.
+    matches!(source.raw_os_error(), Some(EBUSY | EAGAIN | EPERM | EACCES | EIO | ENODEV | ENOENT))
 }
 
 /// The mdev core takes a device off the bus first and then waits for its user: only when its folder

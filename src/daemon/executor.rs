@@ -389,8 +389,8 @@ impl HostExecutor {
 
     fn destroy(&self, target: &Target) -> Result<Done, EffectError> {
         self.cdi()?.withdraw(&target.slice.to_string())?;
-        // With its GPU the instance is gone too.
-        if self.look(target.gpu)?.is_none() {
+        // With its GPU the instance is gone too. What else there is to know of a GPU takes a vendor's tool.
+        if !self.is_there(target.gpu) {
             return Ok(Done::Destroyed);
         }
         match self.find(target)? {
@@ -408,11 +408,15 @@ impl HostExecutor {
     }
 
     fn retire(&self, gpu: PciAddress, kind: mdev::MechanismKind) -> Result<Done, EffectError> {
-        if self.look(gpu)?.is_none() {
+        if !self.is_there(gpu) {
             return Ok(Done::Retired);
         }
         mechanism(kind).retire(&self.host, gpu)?;
         Ok(Done::Retired)
+    }
+
+    fn is_there(&self, gpu: PciAddress) -> bool {
+        mdev::attribute::exists(&self.host.pci_device(gpu))
     }
 
     fn seen(&self, gpu: Gpu) -> Result<GpuSeen, mdev::Error> {

@@ -151,6 +151,7 @@ fn a_vgpu_on_mig_from_its_creation_to_its_end() {
     let shown = card.shown(&daemon)["mig"]["instances"].clone();
     assert_eq!(shown, json!([{ "id": 2, "name": "3g.40gb", "start": 4, "vf": 0, "compute": false }]));
     for owner in ["a", "b"] {
+        let made = card.0.counter("create");
         daemon.ok(&format!("lease {id} --owner {owner}"));
         let tenant = Tenant::open(&daemon.slice(&id));
         tenant.write();
@@ -159,6 +160,7 @@ fn a_vgpu_on_mig_from_its_creation_to_its_end() {
         drop(tenant);
         daemon.ok(&format!("release {id}"));
         daemon.wait_for_phase(&id, "ready", 2 * MINUTE);
+        assert_eq!(card.0.counter("create"), made + 1, "another vGPU after {owner}");
     }
     assert_eq!((card.backing(), card.instances()), (vec!["2".to_owned()], vec!["3g.40gb at 4".to_owned()]));
     daemon.ok(&format!("destroy {id}"));

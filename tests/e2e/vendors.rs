@@ -55,8 +55,7 @@ fn ask_for_a_share(daemon: &Daemon, gpu: &SimGpu, admin: &str) -> String {
     let on = format!("--gpu {}", gpu.address);
     assert_eq!(holds(daemon, gpu, "vf-24"), best_effort());
     daemon.ctl(&format!("create --compute 4% --enforced {on}")).fails_with(&[
-        gpu.address.as_str(),
-        "no GPU here enforces that",
+        format!("nothing on {} enforces that", gpu.address).as_str(),
         "vf-24, whose cap is best effort",
     ]);
     let plan = daemon.json(&format!("create --compute 4%+ {on} --dry-run"));

@@ -178,3 +178,23 @@ proptest! {
         }
     }
 }
+
+/// As NVIDIA's tools read them, or not at all.
+#[test]
+fn what_would_mean_something_else_is_refused() {
+    let entry = |words: &str| format!("version: v1\nmig-configs:\n  day:\n{words}");
+    let told = |text: &str| import(text, &[]).unwrap_err().to_string();
+    let instances = "device-filter: \"0x20B010DE\", mig-enabled: true, mig-devices: {1g.5gb: 7}";
+    let last = told(&entry(&format!(
+        "    - {{devices: all, {instances}}}\n    - {{devices: all, mig-enabled: false}}\n"
+    )));
+    assert!(last.contains("line 5") && last.contains("also those of line 4"), "{last}");
+    let first = format!("    - {{devices: all, mig-enabled: false}}\n    - {{devices: all, {instances}}}\n");
+    assert_eq!(import(&entry(&first), &[]).unwrap().layouts[&"day".parse().unwrap()].entries.len(), 2);
+    let both = told(&entry("    - {devices: all, mig-enabled: false, mig-devices: {1g.5gb: 7}}\n"));
+    assert!(both.contains("`mig-enabled` is false"), "{both}");
+    assert!(told("version: v1\nmig-configs:\n  day: []\n").contains("it has no entry"));
+    let all = "version: v1\nvgpu-configs:\n  day:\n    - {devices: all, device-filter: [], vgpu-devices: {A40-8Q: 6}}\n";
+    let layout = &import(all, &[]).unwrap().layouts[&"day".parse().unwrap()];
+    assert!(layout.entries.contains_key(&GpuChoice::All), "{layout:?}");
+}

@@ -1,6 +1,6 @@
 //! Layouts as they stand in a settings file.
 
-use super::Imported;
+use super::{ImportFormat, Imported};
 use crate::{GpuChoice, LayoutSlices, LayoutWant};
 use std::fmt::{self, Write as _};
 
@@ -11,6 +11,11 @@ impl Imported {
         // A file's name may hold anything; a comment ends with its line.
         let from = crate::printable(from).replace('\n', " ");
         let mut text = format!("# Layouts out of {from}, a file of NVIDIA's {}.\n", self.format.name());
+        if self.format == ImportFormat::MigParted {
+            text.push_str(
+                "# MIG itself is on or off by `mig` of each GPU's table, [gpu.\"ADDRESS\"], or as it is.\n",
+            );
+        }
         let has_all = self.layouts.values().any(|layout| layout.entries.contains_key(&GpuChoice::All));
         if has_all {
             text.push_str(

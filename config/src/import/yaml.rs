@@ -39,7 +39,7 @@ pub type Counts = BTreeMap<String, Placed<u64>>;
 #[derive(Debug)]
 pub enum Kind {
     Vgpus(Counts),
-    Mig { profiles: Counts },
+    Mig { enabled: bool, profiles: Counts },
 }
 
 /// Which GPUs of the host.
@@ -64,10 +64,11 @@ pub enum Filter {
 }
 
 impl Filter {
-    pub fn cards(&self) -> &[String] {
+    /// None: all cards, as NVIDIA's tools take an empty list.
+    pub fn cards(&self) -> Option<&[String]> {
         match self {
-            Self::One(card) => std::slice::from_ref(card),
-            Self::Many(cards) => cards,
+            Self::One(card) => Some(std::slice::from_ref(card)),
+            Self::Many(cards) => Some(&cards[..]).filter(|cards| !cards.is_empty()),
         }
     }
 }
@@ -131,9 +132,11 @@ impl From<VgpuEntry> for Entry {
 
 impl From<MigEntry> for Entry {
     fn from(written: MigEntry) -> Self {
-        // Without MIG there are no GPU instances, whatever else is written.
-        let profiles = if written.mig_enabled { placed(written.mig_devices) } else { Counts::new() };
-        Self { devices: written.devices.into(), filter: written.device_filter, kind: Kind::Mig { profiles } }
+        Self {
+            devices: written.devices.into(),
+            filter: written.device_filter,
+            kind: Kind::Mig { enabled: written.mig_enabled, profiles: placed(written.mig_devices) },
+        }
     }
 }
 

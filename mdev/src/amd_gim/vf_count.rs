@@ -40,7 +40,8 @@ pub(super) fn step(gpus: &[&Gpu], wanted: &BTreeMap<PciAddress, ProfileName>) ->
     let what = format!(
         "AMD's driver {DRIVER} makes VFs when it is loaded, of all its GPUs at once ({}): {}. No VM may run on any \
          of them meanwhile. vgpud unloads no driver; the commands are for root. Look that /etc/gim_config, where \
-         {DRIVER} keeps its settings, does not say otherwise.",
+         {DRIVER} keeps its settings, does not say otherwise, and keep what else {FILE} says. Numbers go by address, and a \
+         GPU of {DRIVER} that vgpud leaves alone takes one too.",
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         changes.join(", "),
     );

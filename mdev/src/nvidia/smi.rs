@@ -10,7 +10,11 @@ use super::tool::Said;
 use crate::{Error, Host, PciAddress};
 use listing::{ComputeRow, InstanceRow, ListingError, ModeRow, ProfileRow};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use vgpud_config::MigMode;
+
+/// For one list; without its persistence daemon the driver takes some seconds to wake a GPU for it.
+const READING: Duration = Duration::from_secs(20);
 
 /// All that it is ever run for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,8 +69,10 @@ pub(super) struct Smi<'a> {
 }
 
 impl Smi<'_> {
-    fn run(&self, command: SmiCommand) -> Result<Said, Error> {
-        self.host.kernel().nvidia_smi(self.host, self.gpu, command)
+    /// Reads, and waits no longer than a reading takes: what hangs here holds up all who need a tool of NVIDIA's.
+    fn ask(&self, command: SmiCommand) -> Result<Said, Error> {
+        let host = self.host.clone().with_patience(READING.min(self.host.patience()));
+        host.kernel().nvidia_smi(&host, self.gpu, command)
     }
 
     /// What it lists, where it says anything else than that there is nothing.
@@ -76,7 +82,7 @@ impl Smi<'_> {
         none: &str,
         read: impl Fn(&str) -> Result<Vec<T>, ListingError>,
     ) -> Result<Vec<T>, Error> {
-        let said = self.run(command)?;
+        let said = self.ask(command)?;
         match said.success {
             true => read(&said.words).map_err(|why| self.misread(command, &why)),
             false if said.words.trim() == none => Ok(Vec::new()),
@@ -89,7 +95,7 @@ impl Smi<'_> {
     /// # Errors
     /// Where it cannot be asked, or says something that is not understood.
     pub(super) fn mode(&self) -> Result<Option<ModeRow>, Error> {
-        let said = self.run(SmiCommand::Mode)?;
+        let said = self.ask(SmiCommand::Mode)?;
         if !said.success {
             return Err(self.failed(SmiCommand::Mode, &said));
         }
@@ -126,7 +132,7 @@ impl Smi<'_> {
     /// # Errors
     /// Where it cannot be run.
     pub(super) fn change(&self, command: SmiCommand) -> Result<Said, Error> {
-        let said = self.run(command)?;
+        let said = self.host.kernel().nvidia_smi(self.host, self.gpu, command)?;
         let called = called(self.gpu, command);
         tracing::info!(gpu = %self.gpu, called, success = said.success, words = said.words, "nvidia-smi");
         Ok(said)

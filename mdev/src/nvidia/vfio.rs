@@ -287,10 +287,12 @@ impl Mechanism for NvidiaVfio {
         let index = shares::index_of(self.kind(), gpu, name)?;
         let ready = mig::prepare(host, gpu, profile).and_then(|()| sriov_manage::turn_on(host, gpu));
         let before = ready.map_err(|error| error.after_undo(&gpu, mig::put_back(host, gpu)))?;
-        make(host, gpu, profile, index).map_err(|error| match before {
-            Before::On => error,
-            Before::Off => error.after_undo(&gpu, self.retire(host, gpu)),
-        })
+        match before {
+            Before::On => make(host, gpu, profile, index),
+            Before::Off => mig::forget(host, gpu)
+                .and_then(|()| make(host, gpu, profile, index))
+                .map_err(|error| error.after_undo(&gpu, self.retire(host, gpu))),
+        }
     }
 
     fn destroy(&self, host: &Host, gpu: PciAddress, name: InstanceName) -> Result<(), Error> {

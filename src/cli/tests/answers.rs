@@ -175,7 +175,7 @@ pub fn plan(count: u32) -> api::Plan {
             verdict(
                 "0000:41:00.0",
                 true,
-                &format!("{count} of vf-8, the smallest that satisfies; keeps 0000:42:00.0 whole"),
+                &format!("{count} of vf-8, the smallest that fits; keeps 0000:42:00.0 whole"),
             ),
             verdict("0000:42:00.0", false, "0000:41:00.0 will do, so it stays whole"),
             verdict(

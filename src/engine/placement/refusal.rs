@@ -3,7 +3,7 @@
 use super::{Consideration, GpuView, Request, Want, eligible, size};
 use std::collections::BTreeSet;
 use vgpud_config::{AffinityStrength, ComputeKind, PciAddress, ProfileName};
-use vgpud_mdev::{Division, Hold, Profile, mechanism};
+use vgpud_mdev::{Division, Profile, mechanism};
 
 /// A request that found no place, with the verdict on every GPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,14 +22,14 @@ pub enum Shortage {
     Unusable { gpu: PciAddress, why: String },
     #[error("No GPU of this host can be cut; `vgpuctl gpus` says why for each")]
     NothingToCut,
-    #[error("No GPU that can be cut is on NUMA node {node}, which is required; {there}")]
-    NotOnNode { node: u32, there: String },
+    #[error("{which} on NUMA node {node}, which is required; {there}")]
+    NotOnNode { which: String, node: u32, there: String },
     #[error("No GPU offers the profile {profile}; there are {offered}")]
     NoSuchProfile { profile: ProfileName, offered: String },
     #[error("Asked {asked}; {fits}")]
     TooLarge { asked: String, fits: String },
-    #[error("Asked {asked}; no GPU here enforces that: {offered}; without `enforced` that would do")]
-    NotEnforced { asked: String, offered: String },
+    #[error("Asked {asked}; {place} enforces that: {offered}; without `enforced` that would do")]
+    NotEnforced { asked: String, place: String, offered: String },
     #[error("Asked {count} slices of {asked}; at most {capacity} fit, with nothing else there")]
     TooMany { count: u32, asked: String, capacity: u64 },
     #[error("Asked {count} of {asked}; {available} can be created now, more when slices are destroyed")]
@@ -107,7 +107,7 @@ impl Shortage {
         };
         let capacities: Vec<u64> = eligible.iter().filter_map(accepted).collect();
         if capacities.is_empty() {
-            return Self::never(request, &eligible);
+            return Self::never(request, gpus, &eligible);
         }
         let (count, asked) = (request.count, in_full(request));
         let capacity = capacities.iter().sum();
@@ -119,26 +119,50 @@ impl Shortage {
 
     /// Where no GPU comes into question, whatever it offers.
     fn nothing_eligible(request: &Request, gpus: &[GpuView]) -> Self {
-        let elsewhere = Request { numa: None, ..request.clone() };
-        let cuttable: Vec<_> = gpus.iter().filter(|gpu| eligible(&elsewhere, gpu)).collect();
-        match request.numa {
-            Some(numa) if !cuttable.is_empty() => {
-                let nodes: BTreeSet<_> = cuttable.iter().filter_map(|gpu| gpu.gpu.numa_node).collect();
-                let nodes: Vec<_> = nodes.iter().map(u32::to_string).collect();
-                let there = match nodes.is_empty() {
-                    true => "this host names no node of them".to_owned(),
-                    false => format!("they are on {}", nodes.join(", ")),
-                };
-                Self::NotOnNode { node: numa.node, there }
-            }
-            _ => Self::NothingToCut,
-        }
+        let which = match request.gpu {
+            Some(gpu) => format!("GPU {gpu} is not"),
+            None => "No GPU that can be cut is".to_owned(),
+        };
+        Self::elsewhere(request, gpus, which, |_| true).unwrap_or(Self::NothingToCut)
     }
 
-    fn never(request: &Request, eligible: &[&GpuView]) -> Self {
-        let want = &request.want;
-        match want {
+    /// Where others would come into question if they were on the node that is required.
+    fn elsewhere(
+        request: &Request,
+        gpus: &[GpuView],
+        which: String,
+        would_do: impl Fn(&GpuView) -> bool,
+    ) -> Option<Self> {
+        let numa = request.numa.filter(|numa| numa.strength == AffinityStrength::Require)?;
+        let anywhere = Request { numa: None, ..request.clone() };
+        let others: Vec<_> = gpus
+            .iter()
+            .filter(|gpu| eligible(&anywhere, gpu) && !eligible(request, gpu) && would_do(gpu))
+            .collect();
+        if others.is_empty() {
+            return None;
+        }
+        let nodes: BTreeSet<_> = others.iter().filter_map(|gpu| gpu.gpu.numa_node).collect();
+        let nodes: Vec<_> = nodes.iter().map(u32::to_string).collect();
+        let there = match (nodes.is_empty(), request.gpu) {
+            (true, None) => "this host names no node of them".to_owned(),
+            (true, Some(_)) => "this host names no node of it".to_owned(),
+            (false, None) => format!("they are on {}", nodes.join(", ")),
+            (false, Some(_)) => format!("it is on {}", nodes.join(", ")),
+        };
+        Some(Self::NotOnNode { which, node: numa.node, there })
+    }
+
+    fn never(request: &Request, gpus: &[GpuView], eligible: &[&GpuView]) -> Self {
+        match &request.want {
             Want::Profile(profile) => {
+                let offers = |gpu: &GpuView| {
+                    gpu.profiles.iter().chain(&gpu.when_empty).any(|offered| offered.name == *profile)
+                };
+                let which = format!("No GPU with the profile {profile} is");
+                if let Some(elsewhere) = Self::elsewhere(request, gpus, which, offers) {
+                    return elsewhere;
+                }
                 let mut names: Vec<_> = eligible
                     .iter()
                     .flat_map(|gpu| {
@@ -178,7 +202,7 @@ impl Lack {
                 return Self::Enforcement(format!(
                     "{}, whose {bound} is {}",
                     profile.name,
-                    in_a_word(compute.hold(profile))
+                    compute.hold(profile)
                 ));
             }
         }
@@ -214,14 +238,7 @@ impl Lack {
         if unenforced.is_empty() {
             return Shortage::TooLarge { asked, fits: told(&lacks.iter().collect::<Vec<_>>()) };
         }
-        Shortage::NotEnforced { asked, offered: told(&unenforced) }
-    }
-}
-
-const fn in_a_word(hold: Hold) -> &'static str {
-    match hold {
-        Hold::Enforced => "enforced",
-        Hold::BestEffort => "best effort",
-        Hold::NotAvailable => "not available",
+        let place = request.gpu.map_or_else(|| "no GPU here".to_owned(), |gpu| format!("nothing on {gpu}"));
+        Shortage::NotEnforced { asked, place, offered: told(&unenforced) }
     }
 }

@@ -97,7 +97,7 @@ fn a_gpu_that_is_cut_already_comes_before_an_empty_one() {
     assert!(placed.choices.iter().all(|choice| choice.gpu == address(2)));
     let verdicts: Vec<_> = placed.considered.iter().map(|c| (c.verdict, c.reason.as_str())).collect();
     assert_eq!(verdicts[0], (Verdict::NotChosen, "0000:02:00.0 will do, so it stays whole"));
-    let why = "2 of vf-8, the smallest that satisfies; keeps 0000:01:00.0 whole";
+    let why = "2 of vf-8, the smallest that fits; keeps 0000:01:00.0 whole";
     assert_eq!(verdicts[1], (Verdict::Chosen, why));
 }
 
@@ -224,8 +224,8 @@ fn a_slice_goes_where_the_smallest_that_satisfies_is_smaller() {
     assert_eq!(
         reasons(&placed.considered),
         [
-            "the smallest that satisfies is medium (32MiB); 0000:02:00.0 has vf-8 (16MiB, 12.5%)",
-            "1 of vf-8, the smallest that satisfies; that of 0000:01:00.0 is larger",
+            "the smallest that fits is medium (32MiB); 0000:02:00.0 has vf-8 (16MiB, 12.5%)",
+            "1 of vf-8, the smallest that fits; that of 0000:01:00.0 is larger",
         ]
     );
 }
@@ -240,7 +240,7 @@ fn memory_that_no_profile_fits_is_not_left_where_another_gpu_leaves_less() {
         reasons(&placed.considered),
         [
             "would leave 32GiB that no profile fits",
-            "1 of L40S-1Q, the smallest that satisfies; 0000:01:00.0 would leave 32GiB that no profile fits",
+            "1 of L40S-1Q, the smallest that fits; 0000:01:00.0 would leave 32GiB that no profile fits",
         ]
     );
 }
@@ -266,7 +266,7 @@ fn of_two_that_are_cut_alike_the_fuller_one_is_filled_up() {
         reasons(&placed.considered),
         [
             "0000:02:00.0 is fuller, and this one may become empty",
-            "1 of vf-8, the smallest that satisfies; fuller than 0000:01:00.0",
+            "1 of vf-8, the smallest that fits; fuller than 0000:01:00.0",
         ]
     );
 }
@@ -282,7 +282,7 @@ fn spread_takes_the_gpu_with_the_fewest_slices() {
         reasons(&placed.considered),
         [
             "has more slices than 0000:02:00.0",
-            "1 of vf-8, the smallest that satisfies; comes before 0000:03:00.0, which is as good",
+            "1 of vf-8, the smallest that fits; comes before 0000:03:00.0, which is as good",
             "as good as 0000:02:00.0, which comes first by address",
         ]
     );
@@ -297,7 +297,7 @@ fn a_node_that_is_preferred_comes_first_and_others_will_do() {
         reasons(&placed.considered),
         [
             "on NUMA node 1, 0 was asked for",
-            "1 of vf-8, the smallest that satisfies; on the NUMA node that was asked for",
+            "1 of vf-8, the smallest that fits; on the NUMA node that was asked for",
             "its NUMA node is not known, 0 was asked for",
         ]
     );
@@ -325,7 +325,7 @@ fn a_node_that_is_required_is_the_only_one() {
     let named = Request { gpu: Some(address(1)), ..only(0, 1) };
     assert_eq!(
         shortage(&named, &gpus),
-        "No GPU that can be cut is on NUMA node 0, which is required; they are on 1"
+        "GPU 0000:01:00.0 is not on NUMA node 0, which is required; it is on 1"
     );
     let unknown = shortage(&only(0, 1), &[sriov(1, 0)]);
     assert!(unknown.ends_with("which is required; this host names no node of them"), "{unknown}");

@@ -2,7 +2,7 @@
 
 use super::{Best, Choice, Cost, GpuView, Rank, Request, Round, Search, eligible, refusal::Lack, size};
 use std::fmt;
-use vgpud_config::{Memory, PciAddress};
+use vgpud_config::{Memory, PciAddress, ProfileName};
 use vgpud_mdev::{Profile, mechanism};
 
 /// The verdict on one GPU.
@@ -56,9 +56,10 @@ pub(super) fn consider(request: &Request, gpus: &[GpuView], search: &Search<Cost
     let story = Story { request, gpus, search };
     gpus.iter()
         .map(|gpu| {
-            let here = || search.rounds.iter().filter(|round| round.choice.gpu == gpu.address());
-            let (verdict, reason) = match here().next() {
-                Some(first) if search.is_complete() => (Verdict::Chosen, story.why(first, here().count())),
+            let here: Vec<_> =
+                search.rounds.iter().filter(|round| round.choice.gpu == gpu.address()).collect();
+            let (verdict, reason) = match here.first() {
+                Some(first) if search.is_complete() => (Verdict::Chosen, story.why(first, &here)),
                 _ => (Verdict::NotChosen, story.why_not(gpu)),
             };
             Consideration { gpu: gpu.address(), verdict, reason }
@@ -73,8 +74,16 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    fn why(&self, first: &Round<Cost>, count: usize) -> String {
-        let chosen = format!("{count} of {}, the smallest that satisfies", first.choice.profile.name);
+    fn why(&self, first: &Round<Cost>, here: &[&Round<Cost>]) -> String {
+        let mut counts: Vec<(&ProfileName, usize)> = Vec::new();
+        for name in here.iter().map(|round| &round.choice.profile.name) {
+            match counts.iter_mut().find(|(counted, _)| *counted == name) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((name, 1)),
+            }
+        }
+        let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{count} of {name}")).collect();
+        let chosen = format!("{}, the smallest that fits", counts.join(" and "));
         let Some((other, rank)) = &first.next else { return chosen };
         let why = match Decided::between(&first.rank, rank) {
             Decided::Node => "on the NUMA node that was asked for".to_owned(),
@@ -121,7 +130,7 @@ impl Story<'_> {
             Decided::Node => self.on_node(gpu, "was asked for"),
             Decided::Size => {
                 let smallest = Sized(&gpu.profiles[best.which]);
-                format!("the smallest that satisfies is {smallest}; {other} has {}", Sized(&choice.profile))
+                format!("the smallest that fits is {smallest}; {other} has {}", Sized(&choice.profile))
             }
             Decided::Neighbours => format!("has more slices than {other}"),
             Decided::Stranded => {

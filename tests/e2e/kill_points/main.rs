@@ -189,7 +189,11 @@ fn walk(reach: Reach) {
             trace
         };
         let calls = one(None).calls;
-        for point in points(flow, &calls, reach) {
+        let points = points(flow, &calls, reach);
+        // A long walk takes hours: who waits for it sees it go on. The harness keeps what eprintln prints.
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "{} points of {flow:?}", points.len()).unwrap();
+        for point in points {
             match catch_unwind(AssertUnwindSafe(|| one(Some(point.clone())).killed)) {
                 Ok(false) if point.call.kind == Kind::Ledger => walk.missed += 1,
                 Ok(killed) => {

@@ -131,6 +131,17 @@ pub(in crate::nvidia) fn check(
     })
 }
 
+/// All GPU instances ended when VFs were turned on: those at the same places after it are somebody else's.
+///
+/// # Errors
+/// Where the notes cannot be written.
+pub(in crate::nvidia) fn forget(host: &Host, gpu: PciAddress) -> Result<(), Error> {
+    match Card::find(host, gpu)? {
+        Some(card) => card.notes().forget_instances(),
+        None => Ok(()),
+    }
+}
+
 /// Ends all GPU instances that vgpud made and nobody uses: what an attempt left that was interrupted.
 ///
 /// # Errors
@@ -269,14 +280,16 @@ impl Card<'_> {
         let command = SmiCommand::Create { profile, start };
         let said = self.smi().change(command);
         // One that did not end in time may have done it.
-        let is_new = |made: &MigInstance| !before.iter().any(|other| other.place == made.place);
-        let made = self.instances()?.into_iter().find(is_new);
-        if made.as_ref().is_some_and(|made| made.place == place) {
+        let there = self.instances()?;
+        if there.iter().any(|made| made.place == place) {
             return Ok(());
         }
         self.notes().remove(profile, start)?;
-        let shown =
-            made.map_or_else(|| "there is no new GPU instance".to_owned(), |made| format!("{made} is new"));
+        let is_new = |made: &MigInstance| !before.iter().any(|other| other.place == made.place);
+        let shown = there
+            .into_iter()
+            .find(is_new)
+            .map_or_else(|| "there is no new GPU instance".to_owned(), |made| format!("{made} is new"));
         let way_out = "see what else changes MIG (`nvidia-smi mig -lgi`)";
         Err(self.not_done(&format!("{shown}, and {place} was wanted,"), command, &said?, way_out))
     }

@@ -488,3 +488,29 @@ fn a_fault_at_any_write_leaves_nothing_behind() {
         }
     }
 }
+
+/// A driver may put several vGPUs of a type into one GPU instance: here each owner has one for itself.
+#[test]
+fn a_vgpu_beside_another_in_one_gpu_instance_is_refused() {
+    let (_fake, host) = on();
+    let first = create(&host, "A100D-1-10C", 0).unwrap();
+    let second = create(&host, "A100D-1-10C", 1).unwrap();
+    let folder = |made: &Instance| host.pci_device(made.address.unwrap());
+    let check = || change::check(&host, gpu(), &profile("A100D-1-10C"), &folder(&second));
+    check().unwrap();
+    let id = |made: &Instance| folder(made).join("nvidia/gpu_instance_id");
+    std::fs::copy(id(&first), id(&second)).unwrap();
+    assert_holds(&told(check()), &["with the vGPU on VF 0", "an instance of its own"]);
+}
+
+/// Somebody turned VFs off and on under a slice, and then made a GPU instance of their own at the place that was
+/// noted.
+#[test]
+fn what_ended_when_vfs_were_turned_on_is_not_vgpuds_any_more() {
+    let (_fake, host) = on();
+    let notes = Notes { host: &host, gpu: gpu() };
+    notes.add(9, 4).unwrap();
+    create(&host, "A100D-1-10C", 0).unwrap();
+    let noted = notes.read().unwrap();
+    assert!(!noted.made(9, 4) && !noted.is_without_instances(), "{noted:?}");
+}

@@ -427,3 +427,15 @@ fn names_are_the_lowest_free_vfs() {
         &["Mechanism nvidia-vfio cannot make mediated device"],
     );
 }
+
+/// It lives again when VFs are turned off and on, which its slice must not stand in the way of.
+#[test]
+fn a_vf_that_its_driver_lost_keeps_no_slice() {
+    let (fake, host) = machine(&FakeVgpus::l40s());
+    let before = fake.snapshot();
+    let made = create(&host, "L40S-8Q", 0).unwrap();
+    std::fs::remove_dir_all(host.pci_device(made.address.unwrap()).join("nvidia")).unwrap();
+    NvidiaVfio.destroy(&host, gpu(), vf(0)).unwrap();
+    NvidiaVfio.retire(&host, gpu()).unwrap();
+    assert_eq!(fake.snapshot(), before);
+}
