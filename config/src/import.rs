@@ -15,7 +15,7 @@ use crate::{
     printable,
 };
 use std::collections::BTreeMap;
-use yaml::{Devices, Entry, Filter, Kind, Placed};
+use yaml::{Devices, Entry, Kind, Placed};
 
 /// Whose format a file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,19 +113,16 @@ impl Config<'_> {
         if written.is_empty() {
             return Err(self.unsaid(None, "it has no entry; write one, or leave it out".to_owned()));
         }
-        let mut filtered = None;
+        let mut narrower = None;
         for entry in written {
-            match entry.value.filter.as_ref().and_then(yaml::Filter::cards) {
-                Some(_) => filtered = Some(entry.line),
-                None => {
-                    if let Some(before) = filtered {
-                        let why = format!(
-                            "the entry means all GPUs, also those of line {before}, and the last one counts there; here \
-                             the narrower one counts: put it before line {before}, or leave that one out"
-                        );
-                        return Err(self.unsaid(Some(entry.line), why));
-                    }
-                }
+            if entry.value.cards.is_some() {
+                narrower = Some(entry.line);
+            } else if let Some(before) = narrower {
+                let why = format!(
+                    "the entry means all GPUs, also those of line {before}, and the last one counts there; here \
+                     the narrower one counts: put it before line {before}, or leave that one out"
+                );
+                return Err(self.unsaid(Some(entry.line), why));
             }
         }
         let mut entries = BTreeMap::new();
@@ -147,7 +144,7 @@ impl Config<'_> {
 
     /// What one entry wants of the GPUs that it means.
     fn entry(&self, entry: &Placed<Entry>) -> Result<Vec<(GpuChoice, Vec<LayoutSlices>)>, ImportError> {
-        let Entry { devices, filter, kind } = &entry.value;
+        let Entry { devices, cards, kind } = &entry.value;
         match devices {
             Devices::All => {}
             Devices::Word(word) => {
@@ -161,10 +158,7 @@ impl Config<'_> {
                 return Err(self.unsaid(Some(entry.line), why.to_owned()));
             }
         }
-        let cards = match filter.as_ref().and_then(Filter::cards) {
-            None => None,
-            Some(cards) => Some(self.cards(entry.line, cards)?),
-        };
+        let cards = cards.as_ref().map(|cards| self.cards(entry.line, cards)).transpose()?;
         match kind {
             Kind::Vgpus(vgpus) => {
                 let slices = vgpus

@@ -29,7 +29,8 @@ pub struct File {
 #[derive(Debug)]
 pub struct Entry {
     pub devices: Devices,
-    pub filter: Option<Filter>,
+    /// As `0xDDDDVVVV`; none: all.
+    pub cards: Option<Vec<String>>,
     pub kind: Kind,
 }
 
@@ -52,23 +53,22 @@ pub enum Devices {
     Numbers,
 }
 
-/// Which cards, as `0xDDDDVVVV`.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(
     untagged,
     expecting = "`device-filter` is a card in quotes, such as \"0x20B010DE\", or a list of those"
 )]
-pub enum Filter {
+enum Filter {
     One(String),
     Many(Vec<String>),
 }
 
 impl Filter {
-    /// None: all cards, as NVIDIA's tools take an empty list.
-    pub fn cards(&self) -> Option<&[String]> {
+    /// NVIDIA's tools take an empty list for all cards.
+    fn cards(self) -> Option<Vec<String>> {
         match self {
-            Self::One(card) => Some(std::slice::from_ref(card)),
-            Self::Many(cards) => Some(&cards[..]).filter(|cards| !cards.is_empty()),
+            Self::One(card) => Some(vec![card]),
+            Self::Many(cards) => Some(cards).filter(|cards| !cards.is_empty()),
         }
     }
 }
@@ -124,7 +124,7 @@ impl From<VgpuEntry> for Entry {
     fn from(written: VgpuEntry) -> Self {
         Self {
             devices: written.devices.into(),
-            filter: written.device_filter,
+            cards: written.device_filter.and_then(Filter::cards),
             kind: Kind::Vgpus(placed(written.vgpu_devices)),
         }
     }
@@ -134,7 +134,7 @@ impl From<MigEntry> for Entry {
     fn from(written: MigEntry) -> Self {
         Self {
             devices: written.devices.into(),
-            filter: written.device_filter,
+            cards: written.device_filter.and_then(Filter::cards),
             kind: Kind::Mig { enabled: written.mig_enabled, profiles: placed(written.mig_devices) },
         }
     }

@@ -39,9 +39,10 @@ pub(super) fn step(gpus: &[&Gpu], wanted: &BTreeMap<PciAddress, ProfileName>) ->
         .collect();
     let what = format!(
         "AMD's driver {DRIVER} makes VFs when it is loaded, of all its GPUs at once ({}): {}. No VM may run on any \
-         of them meanwhile. vgpud unloads no driver; the commands are for root. Look that /etc/gim_config, where \
-         {DRIVER} keeps its settings, does not say otherwise, and keep what else {FILE} says. Numbers go by address, and a \
-         GPU of {DRIVER} that vgpud leaves alone takes one too.",
+         of them meanwhile. vgpud unloads no driver; the commands are for root. The first one \
+         replaces {FILE}: keep what else that says. Look that /etc/gim_config, where {DRIVER} keeps its settings, \
+         does not say otherwise. There is a number for each GPU by its address, and one that vgpud leaves alone needs \
+         one too; AMD does not say in which order {DRIVER} counts them, so look at `vgpuctl gpus` afterwards.",
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         changes.join(", "),
     );
