@@ -232,6 +232,13 @@ fn a_slice_goes_where_the_smallest_that_satisfies_is_smaller() {
 
 /// A GPU of vGPUs that all have the size of the first, of which no more are than VFs: small ones leave
 /// memory that nothing fits.
+/// The smallest one may run out before the request is served.
+#[test]
+fn slices_of_several_profiles_are_counted_by_profile() {
+    let placed = pack(&size_of(10, 3), &[mdev(1, 1, 3, 0)]).unwrap();
+    assert_eq!(reasons(&placed.considered), ["1 of small and 2 of medium, the smallest that fits"]);
+}
+
 #[test]
 fn memory_that_no_profile_fits_is_not_left_where_another_gpu_leaves_less() {
     let placed = pack(&size_of(1 << 10, 1), &[equal_size(1, 16), equal_size(2, 48)]).unwrap();
@@ -326,6 +333,11 @@ fn a_node_that_is_required_is_the_only_one() {
     assert_eq!(
         shortage(&named, &gpus),
         "GPU 0000:01:00.0 is not on NUMA node 0, which is required; it is on 1"
+    );
+    let vf_8 = Request { want: Want::Profile("vf-8".parse().unwrap()), ..only(0, 1) };
+    assert_eq!(
+        shortage(&vf_8, &[on_node(1, sriov(1, 3)), on_node(0, mdev(2, 8, 4, 0))]),
+        "No GPU with the profile vf-8 is on NUMA node 0, which is required; they are on 1"
     );
     let unknown = shortage(&only(0, 1), &[sriov(1, 0)]);
     assert!(unknown.ends_with("which is required; this host names no node of them"), "{unknown}");
