@@ -1,7 +1,7 @@
 //! Files of the host that others write.
 
 use crate::message;
-use std::{collections::BTreeSet, fs};
+use std::fs;
 use vgpud_config::{PciId, Settings};
 use vgpud_mdev::Host;
 use vgpud_vmm::doctor::Verdict;
@@ -17,18 +17,21 @@ pub fn module_alias(data: &[u8]) {
     }
 }
 
-/// `pci.ids`.
+/// `pci.ids`, asked for whatever could be an id in it.
 pub fn pci_ids(data: &[u8]) {
     let text = crate::text(data);
-    let written: BTreeSet<_> = text.split(|c: char| !c.is_ascii_hexdigit()).collect();
-    for (id, name) in vgpud_mdev::fuzzing::pci_names(&text) {
-        message::check_lines(&name);
-        let PciId { vendor, device } = id;
-        let stands = |number: u16| {
-            let number = format!("{number:04x}");
-            written.iter().any(|word| word.eq_ignore_ascii_case(&number))
-        };
-        assert!(stands(vendor) && stands(device), "{id} stands nowhere in the file");
+    let words: Vec<_> =
+        text.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| !word.is_empty()).collect();
+    let numbers: Vec<_> = words.iter().filter_map(|word| u16::from_str_radix(word, 16).ok()).collect();
+    let stands = |number: u16| words.iter().any(|word| word.eq_ignore_ascii_case(&format!("{number:04x}")));
+    for pair in numbers.windows(2) {
+        let id = PciId { vendor: pair[0], device: pair[1] };
+        let (vendor, device) = vgpud_mdev::fuzzing::pci_names(id, &text);
+        for (number, name) in [(id.vendor, vendor), (id.device, device)] {
+            let Some(name) = name else { continue };
+            message::check_lines(&name);
+            assert!(stands(number), "{number:04x} stands nowhere in the file");
+        }
     }
 }
 

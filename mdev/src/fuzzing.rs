@@ -2,7 +2,7 @@
 
 use crate::{
     ConfigSpace, Memory, PciId, inventory::resource, mdev_bus::description, module_alias,
-    nvidia::smi::listing, pci_ids::PciIds,
+    nvidia::smi::listing, pci_ids::Names,
 };
 
 /// Of `modules.alias`, for a device with this `modalias`.
@@ -11,10 +11,11 @@ pub fn vfio_module<'a>(aliases: &'a str, modalias: &str) -> Option<&'a str> {
     module_alias::best(aliases, modalias)
 }
 
-/// Of `pci.ids`: every name; a vendor's stands under its own id twice.
+/// Of `pci.ids`: the names of a vendor and of its device.
 #[must_use]
-pub fn pci_names(text: &str) -> Vec<(PciId, String)> {
-    PciIds::parse(text).names()
+pub fn pci_names(id: PciId, text: &str) -> (Option<String>, Option<String>) {
+    let Names { vendor, device } = Names::find(id, text);
+    (vendor, device)
 }
 
 /// Of an mdev type's `description`.

@@ -5,7 +5,7 @@ pub(crate) mod resource;
 mod tests;
 
 use crate::error::NotAGpu;
-use crate::pci_ids::PciIds;
+use crate::pci_ids::Names;
 use crate::{
     Error, Gpu, Host, PciAddress, PciId, SriovCapability, amd_gim, attribute, device, intel_xe, mdev_bus,
     nvidia,
@@ -105,7 +105,7 @@ fn look(
 
 fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, Error> {
     let folder = host.pci_device(address);
-    let names = PciIds::of(host);
+    let names = Names::of(id, host);
     let methods = attribute::read(&folder.join("reset_method"))?.unwrap_or_default();
     // The kernel writes -1 where the machine has no NUMA information.
     let node = attribute::parse::<i64>(&folder.join("numa_node"), "the number of a NUMA node")?;
@@ -119,8 +119,8 @@ fn read(host: &Host, address: PciAddress, id: PciId, class: u32) -> Result<Gpu, 
         xe: if is_on(intel_xe::DRIVER) { intel_xe::provisioning(host, address, enabled) } else { None },
         partitioning: if is_on(amd_gim::DRIVER) { amd_gim::partitioning(host, address) } else { None },
         subsystem: self::id(host, address, "subsystem_vendor", "subsystem_device")?,
-        vendor_name: names.vendor(id),
-        device_name: names.device(id),
+        vendor_name: names.vendor,
+        device_name: names.device,
         numa_node: node.and_then(|node| u32::try_from(node).ok()),
         iommu_group: device::iommu_group(host, &folder)?,
         reset_methods: methods.split_whitespace().map(str::to_owned).collect(),
