@@ -173,7 +173,7 @@ fn test_binaries_run_in_a_host() {
     let mut lines = 0;
     let limit = Duration::from_secs(60);
     let report =
-        run_test_binary(&host, &binary, "sample::", Length::Default, limit, |_, _| lines += 1).unwrap();
+        run_test_binary(&host, &binary, &["sample::"], Length::Default, limit, |_, _| lines += 1).unwrap();
     let results: Vec<_> =
         report.results.iter().map(|result| (result.name.as_str(), result.outcome.clone())).collect();
     assert_eq!(
@@ -186,7 +186,7 @@ fn test_binaries_run_in_a_host() {
     );
     assert!(!report.success() && report.code == 101 && lines > 3, "{report:?}");
     assert!(report.text.contains("is_dir"), "{}", report.text);
-    let long = run_test_binary(&host, &binary, "takes_long", Length::Long, limit, |_, _| {}).unwrap();
+    let long = run_test_binary(&host, &binary, &["takes_long"], Length::Long, limit, |_, _| {}).unwrap();
     assert!(long.success() && long.results[0].outcome == TestOutcome::Passed, "{long:?}");
     host.shutdown().unwrap();
 }

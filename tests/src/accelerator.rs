@@ -46,9 +46,11 @@ impl Accelerator {
                 let cpus = std::thread::available_parallelism().map_or(1, usize::from);
                 format!("-accel kvm -cpu host -smp {}", cpus.min(MOST_CPUS))
             }
-            // QEMU emulates AMD's extension, so KVM works inside.
+            // QEMU emulates AMD's extension, so KVM works inside. A fifth level of page tables is one more
+            // to walk; strings are emulated element by element, so that Linux shall not take bytes for them.
             Self::Emulation { .. } => {
-                format!("-accel tcg,thread=multi,tb-size={TRANSLATION_MIB} -cpu max,+svm -smp 1")
+                let cpu = "max,+svm,-la57,-erms,-fsrm";
+                format!("-accel tcg,thread=multi,tb-size={TRANSLATION_MIB} -cpu {cpu} -smp 1")
             }
         };
         arguments.split(' ').map(str::to_owned).collect()

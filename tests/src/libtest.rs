@@ -61,8 +61,8 @@ pub enum Length {
     Long,
 }
 
-/// Runs the tests of `binary` whose names contain `filter` (all: empty), one after the other, and
-/// hands on each line when it comes. The binary is built on the machine for its own glibc, at most
+/// Runs the tests of `binary` whose names contain one of `filters` (none: all), one after the other,
+/// and hands on each line when it comes. The binary is built on the machine for its own glibc, at most
 /// as new as the host's (Debian 13).
 ///
 /// # Errors
@@ -70,7 +70,7 @@ pub enum Length {
 pub fn run_test_binary(
     host: &Host,
     binary: &Path,
-    filter: &str,
+    filters: &[&str],
     length: Length,
     deadline: Duration,
     mut line: impl FnMut(Stream, &str),
@@ -81,9 +81,7 @@ pub fn run_test_binary(
     if length == Length::Long {
         argv.push("--include-ignored");
     }
-    if !filter.is_empty() {
-        argv.push(filter);
-    }
+    argv.extend(filters);
     let job = Job::new(argv).env("RUST_BACKTRACE", "1").deadline(deadline);
     let mut report = TestReport::default();
     let output = host.run_streaming(&job, |stream, text| {

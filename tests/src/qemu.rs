@@ -9,6 +9,8 @@
 //!   GPUs' VRAM.
 //! - One vCPU under software emulation: with two, about one micro-VM boot in ten breaks.
 //!   `no_timer_check`: on a busy machine the kernel's timer test fails under emulation and panics.
+//! - `mitigations=off init_on_alloc=0`: what guards a CPU and pages costs emulation much, and the host is
+//!   nobody's.
 //! - 9p with `security_model=none` as root: files in the share have the owners that the host gives.
 
 use std::ffi::OsString;
@@ -115,8 +117,11 @@ pub(crate) fn host(
 }
 
 fn kernel_parameters(spec: &HostSpec) -> String {
-    let mut line =
-        format!("console=ttyS0 quiet panic=-1 no_timer_check mem={MEMORY_END_GIB}G lab.vfio={}", spec.vfio);
+    let mut line = format!(
+        "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off init_on_alloc=0 mem={MEMORY_END_GIB}G \
+         lab.vfio={}",
+        spec.vfio
+    );
     if spec.iommu == Iommu::On {
         line.push_str(" intel_iommu=on iommu=pt");
     }

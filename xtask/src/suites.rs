@@ -1,6 +1,7 @@
 //! Which host each suite of lab tests runs on. A suite is one file in `tests/e2e`.
 
-use std::time::Duration;
+use anyhow::{Result, ensure};
+use std::{collections::BTreeSet, time::Duration};
 use vgpud_lab::{HostSpec, Length, VfioFlavour};
 
 /// One test binary on one host.
@@ -17,9 +18,19 @@ pub struct Suite {
 #[derive(Debug, Clone)]
 pub struct Boot {
     pub host: HostSpec,
-    /// What the names of this boot's tests have in common; empty: all.
-    pub tests: &'static str,
+    pub tests: Tests,
     pub end: End,
+}
+
+/// Which of the target's tests a boot runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tests {
+    All,
+    /// Those of a module, which `::` ends.
+    Of(&'static str),
+    /// A host that differs from another suite's in how devices are opened: the tests that meet the
+    /// difference. A long run has all.
+    Differing(&'static [&'static str]),
 }
 
 /// How a boot ends.
@@ -29,9 +40,32 @@ pub enum End {
     PowerCut,
 }
 
+impl Tests {
+    /// For [`vgpud_lab::run_test_binary`]. `filter` is the user's, empty where there is none.
+    pub fn filters(self, filter: &str, length: Length) -> Vec<&str> {
+        match self {
+            Self::Of(module) => vec![module],
+            Self::Differing(names) if filter.is_empty() && length == Length::Default => names.to_vec(),
+            Self::All | Self::Differing(_) => vec![filter],
+        }
+    }
+}
+
 impl Suite {
     fn new(target: &'static str, host: HostSpec, minutes: u64) -> Self {
-        Self::with_boots(target, vec![Boot { host, tests: "", end: End::PowerOff }], minutes)
+        Self::with_boots(target, vec![Boot { host, tests: Tests::All, end: End::PowerOff }], minutes)
+    }
+
+    /// A target that has a suite on Debian's VFIO, on that with device nodes.
+    fn by_cdev(
+        target: &'static str,
+        gpus: &[&str],
+        minutes: u64,
+        differing: &'static [&'static str],
+    ) -> Self {
+        let host = HostSpec::new(VfioFlavour::Cdev).gpus(gpus.iter().copied());
+        let tests = Tests::Differing(differing);
+        Self::with_boots(target, vec![Boot { host, tests, end: End::PowerOff }], minutes)
     }
 
     fn with_boots(target: &'static str, boots: Vec<Boot>, minutes: u64) -> Self {
@@ -47,6 +81,22 @@ impl Suite {
 }
 
 impl Suite {
+    /// # Errors
+    /// A test of [`Tests::Differing`] is not there: its name was changed or mistyped.
+    pub fn check(&self, names: &BTreeSet<String>) -> Result<()> {
+        for boot in &self.boots {
+            let Tests::Differing(differing) = boot.tests else { continue };
+            for name in differing {
+                ensure!(
+                    names.contains(*name),
+                    "There is no test {name:?} in {}, as suites.rs has it",
+                    self.target
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// For all its tests together, with those that only a long run has.
     pub fn deadline(&self, length: Length) -> Duration {
         match length {
@@ -62,18 +112,36 @@ pub fn all() -> Vec<Suite> {
     let cdev = || HostSpec::new(VfioFlavour::Cdev);
     vec![
         Suite::new("kill_points", debian().gpus(["mi300x", "sim", "simmdev"]), 30),
-        Suite::new("many", cdev().gpus(["sim", "simmdev"]), 20),
+        Suite::new("many", cdev().gpus(["sim", "simmdev"]), 30),
         Suite::new("mixed", mixed(debian()), 25),
         Suite::with_boots("reboot_vendors", reboots_of_vendors(debian()), 15),
         Suite::new("micro_vm", debian().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("micro_vm", cdev().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("daemon", debian().gpus(["mi300x", "simmdev"]), 15),
         Suite::new("handover", debian().gpus(["sim", "simmdev"]), 15),
-        Suite::new("handover", cdev().gpus(["sim", "simmdev"]), 15),
+        Suite::by_cdev("handover", &["sim", "simmdev"], 15, &["between_vfio_programs", "between_micro_vms"]),
         Suite::new("lease", debian().gpus(["mi300x", "simmdev"]), 15),
-        Suite::new("lease", cdev().gpus(["mi300x", "simmdev"]), 15),
+        Suite::by_cdev(
+            "lease",
+            &["mi300x", "simmdev"],
+            15,
+            &[
+                "a_node_is_its_consumers_while_the_lease_lasts",
+                "a_lease_ends_by_itself_but_never_under_a_process_that_has_the_device",
+            ],
+        ),
         Suite::new("scrub", debian().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
-        Suite::new("scrub", cdev().gpus(["sim", "flex170", "simmdev", "s7150", "s7150-blind"]), 15),
+        Suite::by_cdev(
+            "scrub",
+            &["sim", "flex170", "simmdev", "s7150", "s7150-blind"],
+            15,
+            &[
+                "a_secret_that_the_reset_leaves_is_found_overwritten_and_told",
+                "a_reset_that_clears_is_proved_by_reading_back_at_memory_speed",
+                "a_reset_that_hangs_is_left_behind_in_time",
+                "a_ready_slice_passes_every_check",
+            ],
+        ),
         Suite::new("trouble", debian().gpus(["mi300x", "sim", "simmdev", "rtx5070", "b580"]), 15),
         Suite::new("host", debian().gpus(["mi300x", "sim", "simmdev"]), 10),
         Suite::with_boots("reboot", reboots(debian()), 15),
@@ -81,9 +149,19 @@ pub fn all() -> Vec<Suite> {
         Suite::new("vendors", debian().gpus(["mi300x-gim", "b60"]), 15),
         Suite::new("personalities", debian().gpus(["mi300x-gim", "mi300x-gim", "flex170-xe", "b60"]), 10),
         Suite::new("personality_nvidia", debian().gpus(["a100", "l40s"]), 15),
-        Suite::new("personality_nvidia", cdev().gpus(["a100", "l40s"]), 15),
+        Suite::by_cdev(
+            "personality_nvidia",
+            &["a100", "l40s"],
+            15,
+            &["vfio_opens_only_a_vf_that_has_a_type", "a_vgpu_that_is_held_cannot_be_destroyed"],
+        ),
         Suite::new("nvidia", debian().gpus(["a100", "l40s"]), 15),
-        Suite::new("nvidia", cdev().gpus(["a100", "l40s"]), 15),
+        Suite::by_cdev(
+            "nvidia",
+            &["a100", "l40s"],
+            15,
+            &["a_vgpu_from_its_creation_to_its_end", "a_guest_has_its_vgpu"],
+        ),
         Suite::new("mig", debian().gpus(["a100"]), 20),
         Suite::new("sandbox", debian().gpus(["mi300x", "simmdev"]), 10),
         Suite::new("layout", debian().gpus(["sim", "simmdev", "mi300x-gim"]), 15),
@@ -105,9 +183,9 @@ fn three_boots(hosts: [HostSpec; 3]) -> Vec<Boot> {
     let more = |host: HostSpec, count| (0..count).fold(host, |host, _| host.device("virtio-rng-pci"));
     let [first, second, third] = hosts;
     vec![
-        Boot { host: first, tests: "first_boot::", end: End::PowerCut },
-        Boot { host: more(second, 8), tests: "second_boot::", end: End::PowerOff },
-        Boot { host: more(third, 1), tests: "third_boot::", end: End::PowerOff },
+        Boot { host: first, tests: Tests::Of("first_boot::"), end: End::PowerCut },
+        Boot { host: more(second, 8), tests: Tests::Of("second_boot::"), end: End::PowerOff },
+        Boot { host: more(third, 1), tests: Tests::Of("third_boot::"), end: End::PowerOff },
     ]
 }
 

@@ -104,7 +104,8 @@ fn in_the_lab(arguments: &Arguments) -> Result<Tally> {
         let test = tests.iter().find(|test| test.name == suite.target);
         let test =
             test.with_context(|| format!("There is no test target {} in tests/Cargo.toml", suite.target))?;
-        if has_tests(test, &arguments.filter)? {
+        if !names(test, &arguments.filter)?.is_empty() {
+            suite.check(&names(test, "")?)?;
             wanted.push((suite, test.clone()));
         }
     }
@@ -134,13 +135,14 @@ fn in_the_lab(arguments: &Arguments) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Whether a test's name contains the filter, which spares a boot where none does.
-fn has_tests(test: &Executable, filter: &str) -> Result<bool> {
+/// The tests whose names contain the filter; a target without any is spared its boots.
+fn names(test: &Executable, filter: &str) -> Result<BTreeSet<String>> {
     let output = Command::new(&test.path)
         .args(["--list", "--format=terse", filter])
         .output()
         .with_context(|| format!("Cannot list the tests of {}", test.path.display()))?;
-    Ok(!output.stdout.is_empty())
+    let list = String::from_utf8(output.stdout).context("A test's name is not UTF-8")?;
+    Ok(list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
 /// What all suites run with.
@@ -187,10 +189,10 @@ impl Runner<'_> {
         }
         // From the share every start of a program would be read over 9p again.
         host.run(&Job::script("cp /mnt/host/bin/vgpud /mnt/host/bin/vgpuctl /usr/local/bin/"))?.success()?;
-        let filter = if boot.tests.is_empty() { &self.arguments.filter } else { boot.tests };
         let length = self.arguments.length();
+        let filters = boot.tests.filters(&self.arguments.filter, length);
         let report =
-            run_test_binary(&host, &test.path, filter, length, suite.deadline(length), |_, line| {
+            run_test_binary(&host, &test.path, &filters, length, suite.deadline(length), |_, line| {
                 println!("[{place}] {line}");
                 tally.read(&place, line);
             })?;
