@@ -12,7 +12,7 @@ mod nvidia;
 #[cfg(test)]
 mod tests;
 
-pub use amd::{AcceleratorMode, MemoryMode, Partition};
+pub use amd::{AcceleratorMode, MemoryMode, Partition, PartitionModes};
 pub use card::{Card, Fact, Hazard, Interface};
 pub use intel::Provisioning;
 pub use nvidia::{Geometry, GeometryProfile, KnownMigProfile, KnownVgpu, MigAttribute, MigClass, VgpuSeries};

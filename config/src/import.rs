@@ -136,7 +136,8 @@ impl Config<'_> {
                     );
                     return Err(self.unsaid(Some(entry.line), why));
                 }
-                entries.insert(choice, LayoutEntry { slices });
+                let (accelerator_mode, memory_mode) = (None, None);
+                entries.insert(choice, LayoutEntry { slices, accelerator_mode, memory_mode });
             }
         }
         Ok(LayoutSettings { entries })

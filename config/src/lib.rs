@@ -17,6 +17,7 @@ mod quantity;
 mod settings;
 mod shown;
 
+pub use catalogue::{AcceleratorMode, MemoryMode, PartitionModes};
 pub use class::{ClassName, ClassNameError};
 pub use consumer::{Consumer, ConsumerName, ConsumerNameError};
 pub use mechanism::{MechanismKind, MechanismNameError};

@@ -22,16 +22,20 @@ mod tests;
 mod vf_count;
 
 pub(crate) use partitioning::read as partitioning;
-pub use partitioning::{AmdPartitioning, MemoryMode, SpatialMode};
+pub use partitioning::{AcceleratorProfile, AmdPartitioning};
 
 use crate::{
     Division, Error, Gpu, Holds, Host, HostStep, Instance, InstanceName, Leaves, Mechanism, MechanismKind,
     PciAddress, Profile, ProfileName, Taken, physical_function::PhysicalFunction, shares,
 };
 use std::collections::BTreeMap;
+use vgpud_config::PartitionModes;
 
 /// The PF driver, as sysfs names it.
 pub(crate) const DRIVER: &str = "gim";
+
+/// Compute dies of an Instinct GPU (MI300X).
+const DIES: u16 = 8;
 
 /// The mechanism; it has no state.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +90,8 @@ impl Mechanism for AmdGim {
     /// not told.
     fn holds(&self, gpu: &Gpu, _: &ProfileName) -> Holds {
         let vfs = gpu.sriov.as_ref().map_or(0, |sriov| sriov.enabled);
-        let spatial = gpu.partitioning.as_ref().and_then(|partitioning| partitioning.spatial);
-        match spatial.map(SpatialMode::partitions) {
+        let mode = gpu.partitioning.as_ref().and_then(|partitioning| partitioning.accelerator);
+        match mode.map(|mode| mode.parts(DIES)) {
             Some(partitions) if vfs > 0 && partitions.is_multiple_of(vfs) => Holds::ENFORCED,
             Some(_) | None => Holds::BEST_EFFORT,
         }
@@ -100,6 +104,18 @@ impl Mechanism for AmdGim {
 
     fn host_step(&self, gpus: &[&Gpu], wanted: &BTreeMap<PciAddress, ProfileName>) -> Option<HostStep> {
         vf_count::step(gpus, wanted)
+    }
+
+    fn partitioned_with(&self, gpus: &[&Gpu], _: PciAddress) -> Vec<PciAddress> {
+        partitioning::hive(gpus)
+    }
+
+    fn with_modes(&self, gpu: &Gpu, modes: PartitionModes) -> Result<Gpu, String> {
+        partitioning::with(gpu, modes)
+    }
+
+    fn partition(&self, host: &Host, gpu: PciAddress, modes: PartitionModes) -> Result<(), Error> {
+        partitioning::set(host, gpu, modes)
     }
 
     fn next_name(

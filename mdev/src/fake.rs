@@ -9,7 +9,7 @@
 //! | `driver_override`, `bind`, `unbind`, `drivers_probe` | drivers/base/bus.c, drivers/pci/pci-driver.c |
 //! | `create`, `remove`, `available_instances` | drivers/vfio/mdev |
 //! | `sriov_admin`, its debugfs forerunner | drivers/gpu/drm/xe: VFs from 1, rounding, fair shares, EOPNOTSUPP |
-//! | files of gim | amd/MxGPU-Virtualization: VFs from the start, ENOENT on `sriov_numvfs` |
+//! | files of gim | amd/MxGPU-Virtualization: VFs from the start, ENOENT on `sriov_numvfs`; modes are the whole hive's, and what is refused is written with success |
 //! | `nvidia-smi` | MIG, as NVIDIA's guides and the users of vGPUs on MIG say |
 //! | `nvidia/current_vgpu_type`, `creatable_vgpu_types`, `sriov-manage`, mediated devices | NVIDIA Virtual GPU Software User Guide, and what its users report |
 //! | `reset` | drivers/pci/pci.c, as far as "a method exists" |
@@ -28,6 +28,7 @@
 mod config_space;
 mod driver;
 mod fault;
+mod gim;
 mod gpu;
 mod kernel;
 mod mediated;

@@ -47,7 +47,7 @@ mod vendor_clear;
 mod virtual_function;
 
 pub use access_control::AccessControl;
-pub use amd_gim::{AmdPartitioning, MemoryMode, SpatialMode};
+pub use amd_gim::{AcceleratorProfile, AmdPartitioning};
 pub use config_space::{BarKind, COMMAND, COMMAND_MEMORY, ConfigSpace, ExpressType, Extended};
 pub use error::{Error, NotAGpu};
 pub use gpu::{DriverName, Gpu, IommuGroup, MdevType, SriovCapability};
@@ -57,4 +57,7 @@ pub use host_step::{HostStep, host_steps};
 pub use instance::{ClearOutcome, Instance, InstanceName, MdevUuid, ResetOutcome, VfIndex, VfioNodes};
 pub use intel_xe::{XeInterface, XeProvisioning, debug_folders as xe_debug_folders};
 pub use mechanism::{Division, Leaves, Mechanism, Profile, Taken, mechanism, mechanisms, uncuttable};
-pub use vgpud_config::{ComputeShare, MechanismKind, Memory, Owner, PciAddress, PciId, ProfileName};
+pub use vgpud_config::{
+    AcceleratorMode, ComputeShare, MechanismKind, Memory, MemoryMode, Owner, PartitionModes, PciAddress,
+    PciId, ProfileName,
+};

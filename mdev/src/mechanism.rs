@@ -14,6 +14,7 @@ use crate::{
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
+use vgpud_config::PartitionModes;
 
 /// A size that a mechanism can create on one GPU now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -144,6 +145,34 @@ pub trait Mechanism: fmt::Debug + Send + Sync {
     /// that concerns more than one GPU. Pure.
     fn host_step(&self, _gpus: &[&Gpu], _wanted: &BTreeMap<PciAddress, ProfileName>) -> Option<HostStep> {
         None
+    }
+
+    /// The GPUs whose modes change when those of `gpu` do, itself among them, in order. Pure.
+    fn partitioned_with(&self, _gpus: &[&Gpu], gpu: PciAddress) -> Vec<PciAddress> {
+        vec![gpu]
+    }
+
+    /// The GPU as the inventory would read it with these modes, the same where it has them; or why it cannot
+    /// have them, as a sentence. Pure.
+    ///
+    /// # Errors
+    /// With what the GPU can be.
+    fn with_modes(&self, gpu: &Gpu, modes: PartitionModes) -> Result<Gpu, String> {
+        Err(format!(
+            "GPU {} cannot be set to {modes}: it is cut by {}, which has no such modes; leave accelerator_mode and \
+             memory_mode out for it",
+            gpu.address,
+            self.kind()
+        ))
+    }
+
+    /// Divides the inside of a GPU, on which nothing is in use, by these modes. With it change those of
+    /// [`partitioned_with`](Self::partitioned_with).
+    ///
+    /// # Errors
+    /// With how it is divided, where that is not what was asked for.
+    fn partition(&self, _host: &Host, gpu: PciAddress, modes: PartitionModes) -> Result<(), Error> {
+        Err(Error::Unusable { gpu, why: format!("{} knows no modes such as {modes}", self.kind()) })
     }
 
     /// The name that the next instance of `profile` gets. `used` must hold the names that the caller

@@ -220,3 +220,13 @@ fn what_breaks_the_rules_is_refused() {
         assert!(told.ends_with(expected), "{told}");
     }
 }
+
+#[test]
+fn two_asks_for_modes_go_together_unless_they_differ() {
+    let modes = |accelerator, memory| PartitionModes { accelerator, memory };
+    let (cpx, nps4) = (Some(AcceleratorMode::Cpx), Some(MemoryMode::Nps4));
+    assert_eq!(modes(cpx, None).and(modes(None, nps4)), Some(modes(cpx, nps4)));
+    assert_eq!(modes(cpx, nps4).and(modes(cpx, None)), Some(modes(cpx, nps4)));
+    assert_eq!(modes(cpx, nps4).and(modes(Some(AcceleratorMode::Spx), None)), None);
+    assert_eq!(modes(None, nps4).and(modes(cpx, Some(MemoryMode::Nps1))), None);
+}

@@ -1,7 +1,10 @@
 //! `[layout.NAME]`: what the GPUs of a host are to be cut into.
 
 use super::value;
-use crate::{ClassName, ComputeRequest, Memory, PciAddress, PciId, ProfileName, Quoted};
+use crate::{
+    AcceleratorMode, ClassName, ComputeRequest, Memory, MemoryMode, PartitionModes, PciAddress, PciId,
+    ProfileName, Quoted,
+};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -27,6 +30,12 @@ pub enum GpuChoice {
 pub struct LayoutEntry {
     /// Empty: nothing is cut from these GPUs.
     pub slices: Vec<LayoutSlices>,
+    /// How AMD's driver is to divide their compute dies; none: as it is.
+    #[serde(default, deserialize_with = "value::some")]
+    pub accelerator_mode: Option<AcceleratorMode>,
+    /// How it is to divide their memory; none: as it is.
+    #[serde(default, deserialize_with = "value::some")]
+    pub memory_mode: Option<MemoryMode>,
 }
 
 /// Slices that are all alike.
@@ -102,6 +111,13 @@ impl TryFrom<Written> for LayoutSlices {
 impl LayoutSlices {
     /// More of one kind than any GPU can hold.
     pub const MOST: u32 = 4096;
+}
+
+impl LayoutEntry {
+    #[must_use]
+    pub const fn modes(&self) -> PartitionModes {
+        PartitionModes { accelerator: self.accelerator_mode, memory: self.memory_mode }
+    }
 }
 
 impl LayoutSettings {
@@ -195,6 +211,8 @@ mod tests {
             slices = [{ memory = "10GiB", compute = "25%+", count = 2 }, { class = "small", count = 1 }]
             ["41:00.0"]
             slices = []
+            accelerator_mode = "CPX"
+            memory_mode = "NPS4"
             "#,
         )
         .unwrap();
@@ -208,6 +226,9 @@ mod tests {
         assert_eq!(entry("0000:43:00.0", "1234:0001"), "4 x vf-4");
         let classes: Vec<_> = layout.classes().map(ToString::to_string).collect();
         assert_eq!(classes, ["small"]);
+        let modes = |choice: &str| layout.entries[&choice.parse().unwrap()].modes();
+        assert_eq!(modes("0000:41:00.0").to_string(), "NPS4 and CPX");
+        assert!(modes("all").is_empty());
     }
 
     #[test]
@@ -229,6 +250,14 @@ mod tests {
         let told = read("[gpu0]\nslices = []").unwrap_err();
         assert!(told.contains("\"gpu0\" is not a choice of GPUs; write an address"), "{told}");
         assert!(read("[all]").unwrap_err().contains("missing field `slices`"));
+        let mode = |text: &str| read(&format!("[all]\nslices = []\n{text}")).unwrap_err();
+        let told = mode("accelerator_mode = \"CPY\"");
+        assert!(told.contains("unknown variant `CPY`, expected one of `SPX`, `DPX`, `QPX`, `CPX`"), "{told}");
+        let told = mode("memory_mode = \"NPS3\"");
+        assert!(
+            told.contains("unknown variant `NPS3`, expected one of `NPS1`, `NPS2`, `NPS4`, `NPS8`"),
+            "{told}"
+        );
     }
 
     proptest! {

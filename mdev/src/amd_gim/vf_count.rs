@@ -77,10 +77,7 @@ fn divided_as(gpu: &Gpu, count: u16) -> String {
             known.join(", ")
         );
     }
-    let words = |way: &&Partition| {
-        let (memory, accelerator) = (format!("{:?}", way.memory), format!("{:?}", way.accelerator));
-        format!(" ({} and {} unless set otherwise)", memory.to_uppercase(), accelerator.to_uppercase())
-    };
+    let words = |way: &&Partition| format!(" ({} and {} unless set otherwise)", way.memory, way.accelerator);
     ways.iter().find(|way| way.vfs == count && way.default).map(words).unwrap_or_default()
 }
 

@@ -278,6 +278,8 @@ impl FakeKernel {
             | "lmem_quota"
             | "sched_priority"
             | "restore_auto_provisioning" => self.set_share(state, path, value),
+            "memory_partition_mode" => self.set_memory_mode(state, value),
+            "accelerator_partition_profile" => self.set_profile(state, value),
             "current_vgpu_type" => self.set_vgpu(state, folder, value),
             "create" => self.create_mdev(state, folder, value),
             "remove" => self.remove_mdev(state, folder, value),

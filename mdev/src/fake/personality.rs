@@ -19,9 +19,7 @@ impl FakeKernel {
                 let folder = folder(gpu.address);
                 let text = |name: &str, content: &str| self.tree().text(&format!("{folder}/{name}"), content);
                 text("sriov_numvfs", &vf_num.to_string());
-                text("accelerator_partition_profile", "profile_index  profile_type\n1              CPX");
-                text("memory_partition_mode", "memory_partition_mode: NPS4\nnuma_count: 4");
-                text("spatial_partition_mode", "CPX");
+                self.gim_files(gpu.address, vf_num);
             }
         }
     }

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::{prelude::*, sample::Index};
 use vgpud_config::PciId;
-use vgpud_mdev::{AmdPartitioning, DriverName, MdevType, SpatialMode, SriovCapability};
+use vgpud_mdev::{AcceleratorMode, AmdPartitioning, DriverName, MdevType, SriovCapability};
 
 fn address(bus: u8) -> PciAddress {
     format!("0000:{bus:02x}:00.0").parse().unwrap()
@@ -70,10 +70,10 @@ fn share_of(mib: Option<u64>, compute: &str, enforced: bool) -> Request {
 }
 
 /// A GPU of 4 VFs on AMD's driver, with dies of their own or sharing some.
-fn gim(bus: u8, spatial: SpatialMode) -> GpuView {
+fn gim(bus: u8, mode: AcceleratorMode) -> GpuView {
     let capability =
         SriovCapability { total: 8, enabled: 4, bound: 0, vf_aperture: Some(Memory::from_bytes(32 << 20)) };
-    let partitioning = Some(AmdPartitioning { spatial: Some(spatial), ..AmdPartitioning::default() });
+    let partitioning = Some(AmdPartitioning { accelerator: Some(mode), ..AmdPartitioning::default() });
     let driver = Some(DriverName("gim".to_owned()));
     let gpu = Gpu { driver, sriov: Some(capability), partitioning, ..gpu(bus) };
     GpuView::new(gpu, Ok(MechanismKind::AmdGim), Vec::new(), Emptying::Never)
@@ -135,7 +135,7 @@ fn a_share_gets_the_smallest_profile_that_has_it_as_cap_or_guarantee() {
 
 #[test]
 fn where_enforcement_is_insisted_on_no_other_gpu_will_do() {
-    let gpus = [gim(1, SpatialMode::Spx), gim(2, SpatialMode::Cpx), sriov(3, 0)];
+    let gpus = [gim(1, AcceleratorMode::Spx), gim(2, AcceleratorMode::Cpx), sriov(3, 0)];
     for compute in ["25%", "25%+"] {
         let placed = pack(&share_of(None, compute, true), &gpus).unwrap();
         assert_eq!(placed.choices[0].gpu, address(2));
@@ -149,13 +149,14 @@ fn where_enforcement_is_insisted_on_no_other_gpu_will_do() {
             ]
         );
     }
-    let refusal = pack(&share_of(None, "25%+", true), &[gim(1, SpatialMode::Spx), sriov(3, 0)]).unwrap_err();
+    let refusal =
+        pack(&share_of(None, "25%+", true), &[gim(1, AcceleratorMode::Spx), sriov(3, 0)]).unwrap_err();
     assert_eq!(
         refusal.to_string(),
         "Asked 25%+ of compute, enforced; no GPU here enforces that: 0000:01:00.0 has vf-4, whose floor is best effort, \
          0000:03:00.0 has vf-4, whose floor is not available; without `enforced` that would do"
     );
-    let share = pack(&share_of(None, "30%", true), &[gim(2, SpatialMode::Cpx)]).unwrap_err();
+    let share = pack(&share_of(None, "30%", true), &[gim(2, AcceleratorMode::Cpx)]).unwrap_err();
     assert!(matches!(share.shortage, Shortage::TooLarge { .. }), "{share}");
     let full = pack(&Request { count: 5, ..share_of(None, "25%", true) }, &gpus).unwrap_err();
     assert!(matches!(full.shortage, Shortage::TooMany { capacity: 4, .. }), "{full}");
