@@ -167,7 +167,8 @@ impl From<&Rejected> for Failure {
             Rejected::NotLeased { .. } => (Code::FailedPrecondition, "NOT_LEASED"),
             Rejected::OtherLease { .. } => (Code::Aborted, "OTHER_LEASE"),
             // Another piece of work on it is under way: a refusal by its present state.
-            Rejected::Busy { .. } => (Code::Aborted, "BUSY"),
+            Rejected::Busy { .. } | Rejected::BeingPartitioned(_) => (Code::Aborted, "BUSY"),
+            Rejected::NotEmpty { .. } => (Code::FailedPrecondition, "IN_USE"),
             Rejected::Quarantined { .. } => (Code::FailedPrecondition, "QUARANTINED"),
             Rejected::NotQuarantined { .. } | Rejected::GpuNotQuarantined(_) => {
                 (Code::FailedPrecondition, "NOT_QUARANTINED")

@@ -17,8 +17,9 @@ use vgpud_config::LayoutName;
 /// Cut the GPUs as a layout of the settings says
 ///
 /// Slices that nobody has and that the layout does not want are ended first, then those that are missing
-/// are created; each GPU by itself. A leased slice is never ended: a GPU where one is in the way stays as
-/// it is, and the exit code tells. What was interrupted is finished by another run.
+/// are created; each GPU by itself, but for those that AMD's driver divides anew as one. A leased slice is
+/// never ended: a GPU where one is in the way stays as it is, and the exit code tells. What was interrupted is
+/// finished by another run.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  vgpuctl apply day --yes")]
 pub struct ApplyArgs {

@@ -14,6 +14,7 @@ mod gpu_quarantine;
 mod host;
 mod layout;
 mod limits;
+mod partition;
 mod questions;
 mod removal;
 mod scrub;
@@ -360,6 +361,9 @@ impl Core {
             }
             Event::QuarantineGpu { gpu, .. } => self.given_up_with(*gpu),
             Event::RetireFailed { gpu, .. } => [Subject::Gpu(*gpu)].into(),
+            Event::PartitionFailed { partition, .. } => {
+                partition.gpus.iter().copied().map(Subject::Gpu).collect()
+            }
             Event::CreateFailed { slice, .. }
             | Event::HandOverFailed { slice, .. }
             | Event::StillHeld { slice, .. }
@@ -444,6 +448,7 @@ impl Core {
             Command::Release { slice, generation, reply } => self.release(slice, generation, reply),
             Command::Destroy { slice, leased, reply } => self.destroy(slice, leased, reply),
             Command::Remove { slice, reply } => self.remove(slice, reply),
+            Command::Partition { partition, reply } => self.partition(partition, reply),
             Command::Verify { slice, level, reply } => {
                 self.verify(slice, level, reply);
                 Ok(())

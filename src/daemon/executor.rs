@@ -4,7 +4,7 @@
 //! Nothing is unbound, removed or reset before the proof that nobody holds it.
 
 use crate::{
-    engine::{Effect, Handover, SliceId, Target},
+    engine::{Effect, Handover, Partition, SliceId, Target},
     failure::Failure,
 };
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -41,6 +41,7 @@ pub enum Done {
     Unclean(Option<Evidence>),
     Destroyed,
     Retired,
+    Partitioned,
     Unpublished,
 }
 
@@ -415,6 +416,21 @@ impl HostExecutor {
         Ok(Done::Retired)
     }
 
+    /// One after the other: where they have their modes in common, the first change is that of all.
+    fn partition(&self, partition: &Partition) -> Result<Done, EffectError> {
+        for gpu in partition.gpus.iter().copied() {
+            let instances: Vec<String> =
+                instance::list(&self.host, gpu)?.iter().map(|found| found.name.to_string()).collect();
+            if !instances.is_empty() {
+                return Err(mdev::Error::InUse { gpu, instances }.into());
+            }
+        }
+        for gpu in &partition.asked {
+            mechanism(partition.mechanism).partition(&self.host, *gpu, partition.modes)?;
+        }
+        Ok(Done::Partitioned)
+    }
+
     fn is_there(&self, gpu: PciAddress) -> bool {
         mdev::attribute::exists(&self.host.pci_device(gpu))
     }
@@ -434,6 +450,7 @@ impl Executor for HostExecutor {
             Effect::Reset { target } => self.reset(target),
             Effect::Destroy { target } => self.destroy(target),
             Effect::Retire { gpu, mechanism } => self.retire(*gpu, *mechanism),
+            Effect::Partition(partition) => self.partition(partition),
             Effect::Unpublish { slice } => {
                 self.cdi()?.withdraw(&slice.to_string())?;
                 Ok(Done::Unpublished)

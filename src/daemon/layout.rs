@@ -2,7 +2,8 @@
 //!
 //! The plan is [`layout`](crate::engine::layout)'s, on what is known of the host now. It is carried out by
 //! the commands that `destroy` and `create` give the core, GPU by GPU and removals first: there is no other
-//! way to the devices, and what a crash interrupts is found by the next plan.
+//! way to the devices, and what a crash interrupts is found by the next plan. GPUs that are divided anew inside
+//! go together: the removals on all of them, then the change, then the creations.
 
 mod apply;
 mod wire;
@@ -10,16 +11,17 @@ mod wire;
 pub use apply::apply;
 pub use wire::{plan as to_wire, same_steps};
 
-use super::snapshot::Snapshot;
+use super::{executor::GpuSeen, snapshot::Snapshot};
 use crate::engine::{
     Phase, Retiring,
-    layout::{Goal, GpuPlan, LayoutPlan, for_the_operator, plan},
+    layout::{Asked, Goal, GpuPlan, Hives, LayoutPlan, for_the_operator, plan},
     placement::{ComputeWant, Want},
 };
 use std::collections::BTreeMap;
 use vgpud_config::{
     GpuChoice, LayoutEntry, LayoutName, LayoutSettings, LayoutWant, NameError, PciAddress, Settings,
 };
+use vgpud_mdev::Gpu;
 
 /// A layout that cannot be planned or applied.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,8 @@ fn choose<'a>(
 pub fn planned(now: &Snapshot, name: Option<&str>) -> Result<Planned, LayoutError> {
     let settings = &now.settings;
     let (name, layout) = choose(settings, name)?;
+    let gpus: Vec<_> = now.gpus.values().map(|seen| &seen.gpu).collect();
+    let hives = hives(now, layout, &gpus);
     let mut plans = Vec::new();
     let mut goals: BTreeMap<PciAddress, Goal> = BTreeMap::new();
     for seen in now.gpus.values() {
@@ -85,13 +89,22 @@ pub fn planned(now: &Snapshot, name: Option<&str>) -> Result<Planned, LayoutErro
         let Some(entry) = layout.entry(gpu, seen.gpu.id) else { continue };
         match goal(settings, entry) {
             Ok(goal) => {
-                plans.push(plan(&now.site(seen), &goal));
+                let foreseen = hives.foreseen(&seen.gpu).clone();
+                let foreseen = GpuSeen { gpu: foreseen, instances: seen.instances.clone() };
+                plans.push(match hives.refused(gpu) {
+                    Some(why) => GpuPlan::blocked(gpu, why.clone()),
+                    None => plan(&now.site(&foreseen), &goal),
+                });
                 goals.insert(gpu, goal);
             }
             Err(why) => plans.push(GpuPlan::blocked(gpu, why)),
         }
     }
-    let gpus: Vec<_> = now.gpus.values().map(|seen| &seen.gpu).collect();
+    let instances = now
+        .gpus
+        .iter()
+        .map(|(gpu, seen)| (*gpu, seen.instances.iter().map(|instance| instance.name).collect()));
+    let partitions = hives.settle(&mut plans, &now.state, &instances.collect());
     let operator = for_the_operator(&now.state, &gpus, &goals);
     let meant = |choice: &GpuChoice| match choice {
         GpuChoice::Address(address) => now.gpus.contains_key(address),
@@ -99,7 +112,16 @@ pub fn planned(now: &Snapshot, name: Option<&str>) -> Result<Planned, LayoutErro
         GpuChoice::All => !gpus.is_empty(),
     };
     let unmatched = layout.entries.keys().copied().filter(|choice| !meant(choice)).collect();
-    Ok(Planned { name: name.clone(), plan: LayoutPlan { gpus: plans, operator, unmatched } })
+    Ok(Planned { name: name.clone(), plan: LayoutPlan { gpus: plans, partitions, operator, unmatched } })
+}
+
+/// What the layout asks of the inside of GPUs.
+fn hives(now: &Snapshot, layout: &LayoutSettings, gpus: &[&Gpu]) -> Hives {
+    let asked = now.gpus.values().filter_map(|seen| {
+        let modes = layout.entry(seen.gpu.address, seen.gpu.id)?.modes();
+        Some(Asked { gpu: &seen.gpu, mechanism: now.mechanism(seen), modes })
+    });
+    Hives::plan(gpus, &asked.collect::<Vec<_>>())
 }
 
 /// What an entry wants, in the words of placement.
@@ -129,7 +151,8 @@ pub fn is_unsettled(now: &Snapshot, name: Option<&str>) -> bool {
         let at_work = |phase: &Phase| {
             matches!(phase, Phase::Planned | Phase::Creating | Phase::Scrubbing | Phase::Destroying)
         };
-        retiring || now.state.slices_of(gpu).any(|slice| at_work(&slice.phase) || slice.tie.is_some())
+        let busy = retiring || now.state.partitioning.contains(&gpu);
+        busy || now.state.slices_of(gpu).any(|slice| at_work(&slice.phase) || slice.tie.is_some())
     };
     now.gpus
         .values()

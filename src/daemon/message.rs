@@ -6,7 +6,7 @@ use super::{
     worker::Finished,
 };
 use crate::{
-    engine::{Actor, Generation, LeasedSlice, SliceId, Terms, UnixMillis, placement},
+    engine::{Actor, Generation, LeasedSlice, Partition, SliceId, Terms, UnixMillis, placement},
     failure::Failure,
     ledger::{AuditEntry, HistoryFilter, Intent, PastLease, PastScrub},
 };
@@ -49,6 +49,11 @@ pub enum Command {
     /// Ends a slice that a layout does not want, where nobody has it.
     Remove {
         slice: SliceId,
+        reply: Reply<()>,
+    },
+    /// Divides the inside of GPUs without slices anew.
+    Partition {
+        partition: Partition,
         reply: Reply<()>,
     },
     Verify {

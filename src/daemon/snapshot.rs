@@ -100,14 +100,16 @@ impl Snapshot {
         }
     }
 
-    /// Whether a GPU without slices is being put back as it was, and the kernel is not stuck in it.
+    /// Whether a GPU without slices is being put back as it was, or partitioned anew, and the kernel is not
+    /// stuck in it.
     #[must_use]
     pub fn being_put_back(&self) -> bool {
-        self.state.cuts.iter().any(|(gpu, cut)| {
-            cut.retiring == Retiring::Running
-                && self.state.slices_of(*gpu).next().is_none()
-                && !self.stuck.contains_key(gpu)
-        })
+        !self.state.partitioning.is_empty()
+            || self.state.cuts.iter().any(|(gpu, cut)| {
+                cut.retiring == Retiring::Running
+                    && self.state.slices_of(*gpu).next().is_none()
+                    && !self.stuck.contains_key(gpu)
+            })
     }
 
     /// All GPUs as placement sees them.

@@ -9,6 +9,7 @@ mod ledger_fails;
 mod life;
 mod limits;
 mod nvidia;
+mod partitions;
 mod placement;
 mod quarantine;
 mod race;

@@ -23,8 +23,8 @@ use vgpud_mdev as mdev;
 pub struct Finished {
     pub intent: Intent,
     pub result: Result<Done, EffectError>,
-    /// The GPU afterwards; none where the effect touches none.
-    pub seen: Option<Result<Option<GpuSeen>, mdev::Error>>,
+    /// The GPUs that it touched, as they are afterwards.
+    pub seen: Vec<(PciAddress, Result<Option<GpuSeen>, mdev::Error>)>,
 }
 
 /// The core's side of one GPU's thread.
@@ -66,7 +66,7 @@ impl Worker {
                 // A fault in the program must not look like a kernel that never answers.
                 let run = AssertUnwindSafe(|| executor.run(&intent.effect));
                 let result = catch_unwind(run).unwrap_or(Err(EffectError::WorkerLost(gpu)));
-                let seen = Some(executor.look(gpu));
+                let seen = intent.effect.gpus().into_iter().map(|gpu| (gpu, executor.look(gpu))).collect();
                 let finished = Finished { intent, result, seen };
                 if reports.send(Message::Finished(Box::new(finished))).is_err() {
                     break;

@@ -2,8 +2,8 @@
 
 use super::{Generation, Slice, SliceId};
 use serde::{Deserialize, Serialize};
-use std::fmt;
-use vgpud_config::{Consumer, PciAddress, ProfileName};
+use std::{collections::BTreeSet, fmt};
+use vgpud_config::{Consumer, PartitionModes, PciAddress, ProfileName};
 use vgpud_mdev::{InstanceName, MechanismKind};
 
 /// One change of the host. Each is journalled before it runs, and does nothing where it was
@@ -34,6 +34,19 @@ pub enum Effect {
     Unpublish { slice: SliceId },
     /// Puts a GPU without slices back as vgpud found it.
     Retire { gpu: PciAddress, mechanism: MechanismKind },
+    /// Divides the inside of GPUs without slices anew.
+    Partition(Partition),
+}
+
+/// Modes that GPUs are to be set to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    pub mechanism: MechanismKind,
+    pub modes: PartitionModes,
+    /// Those that have to have the modes then; the worker of the first one sets them.
+    pub asked: BTreeSet<PciAddress>,
+    /// All that change with them, these among them.
+    pub gpus: BTreeSet<PciAddress>,
 }
 
 /// The instance that an effect is about.
@@ -73,13 +86,13 @@ impl Effect {
             | Self::Reset { target }
             | Self::Destroy { target } => Some(target.slice),
             Self::Unpublish { slice } => Some(*slice),
-            Self::Retire { .. } => None,
+            Self::Retire { .. } | Self::Partition(_) => None,
         }
     }
 
     /// The GPU whose worker runs it; none where it touches no device and runs at once.
     #[must_use]
-    pub const fn gpu(&self) -> Option<PciAddress> {
+    pub fn gpu(&self) -> Option<PciAddress> {
         match self {
             Self::Create { target, .. }
             | Self::HandOver { target, .. }
@@ -87,13 +100,23 @@ impl Effect {
             | Self::Reset { target }
             | Self::Destroy { target } => Some(target.gpu),
             Self::Retire { gpu, .. } => Some(*gpu),
+            Self::Partition(partition) => partition.asked.first().copied(),
             Self::Unpublish { .. } => None,
         }
     }
 
+    /// All GPUs that it changes.
+    #[must_use]
+    pub fn gpus(&self) -> BTreeSet<PciAddress> {
+        match self {
+            Self::Partition(partition) => partition.gpus.clone(),
+            _ => self.gpu().into_iter().collect(),
+        }
+    }
+
     /// The words of all kinds, for tests that walk every one.
-    pub const WORDS: [&'static str; 7] =
-        ["create", "hand-over", "withdraw", "reset", "destroy", "unpublish", "retire"];
+    pub const WORDS: [&'static str; 8] =
+        ["create", "hand-over", "withdraw", "reset", "destroy", "unpublish", "retire", "partition"];
 
     /// One stable word.
     #[must_use]
@@ -106,6 +129,7 @@ impl Effect {
             Self::Destroy { .. } => 4,
             Self::Unpublish { .. } => 5,
             Self::Retire { .. } => 6,
+            Self::Partition(_) => 7,
         }]
     }
 }
@@ -121,6 +145,18 @@ impl fmt::Display for Effect {
             Self::Destroy { target } => write!(f, "destroy {target}"),
             Self::Unpublish { slice } => write!(f, "remove the CDI file of {slice}"),
             Self::Retire { gpu, mechanism } => write!(f, "put {gpu} back as it was before {mechanism}"),
+            Self::Partition(partition) => partition.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for Partition {
+    /// Such as "set 0000:41:00.0 to NPS1 and SPX, and 0000:42:00.0 with it".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed =
+            |gpus: Vec<&PciAddress>| gpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        write!(f, "set {} to {}", listed(self.asked.iter().collect()), self.modes)?;
+        let others: Vec<_> = self.gpus.difference(&self.asked).collect();
+        if others.is_empty() { Ok(()) } else { write!(f, ", and {} with it", listed(others)) }
     }
 }

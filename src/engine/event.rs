@@ -1,7 +1,8 @@
 //! What can happen.
 
 use super::{
-    Actor, BootMillis, Claim, Generation, GpuQuarantine, GpuShown, Handover, Holder, Moment, Origin, SliceId,
+    Actor, BootMillis, Claim, Generation, GpuQuarantine, GpuShown, Handover, Holder, Moment, Origin,
+    Partition, SliceId,
 };
 use serde::{Deserialize, Serialize};
 use vgpud_config::{ComputeShare, Memory, PciAddress, ProfileName};
@@ -65,6 +66,9 @@ pub enum Event {
         shown: GpuShown,
         by: Actor,
     },
+
+    /// GPUs without slices are to be divided anew inside.
+    Partition(Partition),
 
     // Effects came to an end
     Created {
@@ -134,6 +138,11 @@ pub enum Event {
     },
     RetireFailed {
         gpu: PciAddress,
+        why: String,
+    },
+    Partitioned(Partition),
+    PartitionFailed {
+        partition: Partition,
         why: String,
     },
     /// The effect in progress passed its deadline.

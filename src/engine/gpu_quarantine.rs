@@ -71,12 +71,13 @@ impl fmt::Display for Actor {
 }
 
 impl State {
-    /// Refuses what a quarantined GPU is not used for.
+    /// Refuses what a GPU is not used for that is quarantined, or that is being partitioned.
     ///
     /// # Errors
-    /// [`Rejected::GpuQuarantined`] with the evidence.
+    /// [`Rejected::GpuQuarantined`] with the evidence, or [`Rejected::BeingPartitioned`].
     pub fn usable(&self, gpu: PciAddress) -> Result<(), Rejected> {
         match self.quarantined_gpus.get(&gpu) {
+            None if self.partitioning.contains(&gpu) => Err(Rejected::BeingPartitioned(gpu)),
             None => Ok(()),
             Some(why) => Err(Rejected::GpuQuarantined { gpu, evidence: why.evidence.clone() }),
         }
@@ -86,7 +87,9 @@ impl State {
 impl Transition {
     /// Requests that are not complete are given up: their slices would be cut from it and leased.
     pub(super) fn quarantine_gpu(&mut self, gpu: PciAddress, why: GpuQuarantine) -> Result<(), Rejected> {
-        self.state.usable(gpu)?;
+        if let Some(why) = self.state.quarantined_gpus.get(&gpu) {
+            return Err(Rejected::GpuQuarantined { gpu, evidence: why.evidence.clone() });
+        }
         let message = format!("GPU {gpu} is kept out of use by {}: {}", why.by, why.evidence);
         self.notes.push(Note::gpu(NoteKind::GpuQuarantined, gpu, message));
         let because = format!("as GPU {gpu} is quarantined: {}", why.evidence);

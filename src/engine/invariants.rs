@@ -27,6 +27,9 @@ pub fn of_state(state: &State) -> Vec<String> {
             }
             Some(_) => {}
         }
+        if state.partitioning.contains(&slice.gpu) {
+            broken.push(format!("{id} is on {}, which is being partitioned anew", slice.gpu));
+        }
         if slice.tie.is_some() && state.quarantined_gpus.contains_key(&slice.gpu) {
             broken.push(format!("{id} is of a request that goes on, and {} is quarantined", slice.gpu));
         }

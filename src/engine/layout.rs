@@ -17,8 +17,11 @@ use std::collections::BTreeMap;
 use vgpud_config::{ComputeShare, GpuChoice, Memory, PciAddress, PlacementStrategy, ProfileName};
 use vgpud_mdev::{Division, Gpu, Holds, HostStep, Leaves, Profile, Taken, host_steps, mechanism};
 
+mod partition;
 #[cfg(test)]
 mod tests;
+
+pub use partition::{Asked, Hives, PartitionStep};
 
 /// One GPU with its slices, as a plan is made for it.
 #[derive(Clone, Debug)]
@@ -36,6 +39,8 @@ pub type Goal = Vec<(Want, u32)>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayoutPlan {
     pub gpus: Vec<GpuPlan>,
+    /// Between the removals on their GPUs and the creations.
+    pub partitions: Vec<PartitionStep>,
     /// What the host's operator has to do first.
     pub operator: Vec<OperatorStep>,
     /// Entries of the layout that mean no GPU of this host.
@@ -76,6 +81,19 @@ impl GpuPlan {
     #[must_use]
     pub fn has_steps(&self) -> bool {
         !self.remove.is_empty() || !self.create.is_empty()
+    }
+
+    /// The same without any slice that stays: each is ended and created again.
+    fn start_anew(&mut self, state: &State) {
+        let kept = std::mem::take(&mut self.keep);
+        for profile in kept.iter().filter_map(|id| state.slices.get(id)).map(|slice| &slice.profile) {
+            match self.create.iter_mut().find(|(name, _)| name == profile) {
+                Some((_, count)) => *count += 1,
+                None => self.create.push((profile.clone(), 1)),
+            }
+        }
+        self.remove.extend(kept);
+        self.remove.sort_unstable();
     }
 }
 

@@ -41,6 +41,9 @@
 //! `ClearGpu` only. Meanwhile `Plan`, `Lease` and `Clear` are refused on it, requests that are not
 //! complete are given up, and where a slice would be created again (`Rebooted`, `Destroyed`) it is
 //! quarantined instead.
+//!
+//! GPUs without slices are divided anew inside (`Partition`); none is used until that has come to its end. It
+//! moves no slice and leaves no mark in the state: what a crash interrupts is as the GPU shows it.
 
 pub mod invariants;
 pub mod layout;
@@ -56,13 +59,14 @@ mod id;
 mod moment;
 mod note;
 mod outcome;
+mod partition;
 mod rejected;
 mod slice;
 mod state;
 mod step;
 mod terms;
 
-pub use effect::{Effect, Target};
+pub use effect::{Effect, Partition, Target};
 pub use event::{Event, LeasedSlice, PlannedSlice, Ran, ReleaseCause, Shown};
 pub use gpu_quarantine::{Actor, GpuQuarantine, GpuQuarantineCause, GpuShown};
 pub use id::{Generation, RequestId, SliceId, SliceIdError, UnixMillis};

@@ -56,6 +56,8 @@ kinds! {
     LateResult = "late-result",
     GpuRetired = "gpu-retired",
     RetireFailed = "retire-failed",
+    GpuPartitioned = "gpu-partitioned",
+    PartitionFailed = "partition-failed",
     GpuVanished = "gpu-vanished",
     GpuReturned = "gpu-returned",
     HostRestarted = "host-restarted",

@@ -37,6 +37,10 @@ pub enum Rejected {
     OtherInstance { slice: SliceId, shown: ProfileName, profile: ProfileName },
     #[error("GPU {gpu} is quarantined ({evidence}); `vgpuctl quarantine clear {gpu}` lets it be used again")]
     GpuQuarantined { gpu: PciAddress, evidence: String },
+    #[error("GPU {0} is just being partitioned anew; try again in a moment")]
+    BeingPartitioned(PciAddress),
+    #[error("GPU {gpu} cannot be partitioned anew: {slice} is on it; it has to go first")]
+    NotEmpty { gpu: PciAddress, slice: SliceId },
     #[error("GPU {0} is not quarantined; `vgpuctl quarantine list` shows what is")]
     GpuNotQuarantined(PciAddress),
     #[error("GPU {0} stays quarantined: it is not there; bring it back first")]

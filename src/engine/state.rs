@@ -2,7 +2,7 @@
 
 use super::{GpuQuarantine, Phase, Rejected, Slice, SliceId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vgpud_config::{PciAddress, ProfileName};
 use vgpud_mdev::{InstanceName, MechanismKind};
 
@@ -13,6 +13,8 @@ pub struct State {
     pub cuts: BTreeMap<PciAddress, Cut>,
     /// Whole GPUs kept out of use, cut or not, there or not.
     pub quarantined_gpus: BTreeMap<PciAddress, GpuQuarantine>,
+    /// GPUs whose inside is being divided anew. It is in no ledger: the work ends with the process that began it.
+    pub partitioning: BTreeSet<PciAddress>,
     /// The highest number that was ever given to a slice.
     pub last_id: u64,
 }

@@ -62,6 +62,15 @@ impl Transition {
             Event::DestroyFailed { slice, why } => self.destroy_failed(slice, &why),
             Event::Retired { gpu } => self.retired(gpu),
             Event::RetireFailed { gpu, why } => self.retire_failed(gpu, &why),
+            Event::Partition(partition) => self.partition(partition),
+            Event::Partitioned(partition) => {
+                self.partitioned(&partition);
+                Ok(())
+            }
+            Event::PartitionFailed { partition, why } => {
+                self.partition_failed(&partition, &why);
+                Ok(())
+            }
             Event::Overdue { slice, waiting_for } => self.overdue(slice, &waiting_for),
             Event::LateResult { slice, result } => self.late_result(slice, &result),
             Event::GpuVanished { gpu } => {

@@ -8,6 +8,7 @@ use vgpud_mdev::{InstanceName, MdevUuid, MechanismKind, VfIndex};
 
 mod gpu_quarantine;
 mod model;
+mod partition;
 mod random;
 
 pub(super) fn gpu(bus: u8) -> PciAddress {

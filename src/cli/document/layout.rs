@@ -22,6 +22,8 @@ pub struct LayoutPlan {
 struct Plan {
     layout: String,
     gpus: Vec<GpuLayout>,
+    /// Between the removals on their GPUs and the creations.
+    partitions: Vec<PartitionStep>,
     operator_steps: Vec<OperatorStep>,
     /// Entries that mean no GPU of this host.
     unmatched: Vec<String>,
@@ -50,6 +52,60 @@ struct LayoutSlice {
 struct Creation {
     profile: String,
     count: u32,
+}
+
+/// The inside of GPUs is divided anew.
+#[derive(Debug, Serialize)]
+struct PartitionStep {
+    gpus: Vec<PartitionedGpu>,
+    memory_mode: Option<String>,
+    accelerator_mode: Option<String>,
+}
+
+/// A GPU as it is now.
+#[derive(Debug, Serialize)]
+struct PartitionedGpu {
+    gpu: String,
+    memory_mode: Option<String>,
+    accelerator_mode: Option<String>,
+    /// Whether the layout asks it of this GPU, or it changes with another one.
+    asked: bool,
+}
+
+/// `NPS1 and CPX`.
+fn modes(memory: Option<&String>, accelerator: Option<&String>) -> Option<String> {
+    let words: Vec<&str> = memory.into_iter().chain(accelerator).map(String::as_str).collect();
+    (!words.is_empty()).then(|| printable(&words.join(" and ")))
+}
+
+impl From<api::PartitionStep> for PartitionStep {
+    fn from(step: api::PartitionStep) -> Self {
+        let gpu = |api::PartitionedGpu { gpu, memory_mode, accelerator_mode, asked }| PartitionedGpu {
+            gpu,
+            memory_mode,
+            accelerator_mode,
+            asked,
+        };
+        let (memory_mode, accelerator_mode) = (step.memory_mode, step.accelerator_mode);
+        Self { gpus: step.gpus.into_iter().map(gpu).collect(), memory_mode, accelerator_mode }
+    }
+}
+
+impl PartitionStep {
+    fn text(&self) -> String {
+        let wanted = modes(self.memory_mode.as_ref(), self.accelerator_mode.as_ref());
+        let mut lines = vec![format!(
+            "When what ends is gone, before anything is created, GPUs are set to {}:",
+            or_dash(wanted.unwrap_or_default())
+        )];
+        lines.extend(self.gpus.iter().map(|gpu| {
+            let now = modes(gpu.memory_mode.as_ref(), gpu.accelerator_mode.as_ref());
+            let now = now.unwrap_or_else(|| "not known".to_owned());
+            let why = if gpu.asked { "" } else { "; changes with the others" };
+            format!("  {} (now {now}{why})", printable(&gpu.gpu))
+        }));
+        lines.join("\n")
+    }
 }
 
 /// What the host's operator has to do.
@@ -104,6 +160,7 @@ impl LayoutPlan {
             plan: Plan {
                 layout: plan.layout,
                 gpus: plan.gpus.into_iter().map(gpu).collect(),
+                partitions: plan.partitions.into_iter().map(PartitionStep::from).collect(),
                 operator_steps: plan.operator.into_iter().map(OperatorStep::from).collect(),
                 unmatched: plan.unmatched,
             },
@@ -134,7 +191,8 @@ impl LayoutPlan {
     /// Whether all is as the layout says.
     #[must_use]
     pub fn is_reached(&self) -> bool {
-        self.removals() == 0 && self.creations() == 0 && !self.is_blocked() && self.plan.unmatched.is_empty()
+        let has_steps = self.removals() > 0 || self.creations() > 0 || !self.plan.partitions.is_empty();
+        !has_steps && !self.is_blocked() && self.plan.unmatched.is_empty()
     }
 
     /// Entries of the layout that mean no GPU of this host.
@@ -166,7 +224,7 @@ fn or_dash(text: String) -> String {
 
 impl Document for LayoutPlan {
     fn text(&self) -> String {
-        let Plan { gpus, operator_steps, unmatched, .. } = &self.plan;
+        let Plan { gpus, partitions, operator_steps, unmatched, .. } = &self.plan;
         let columns =
             [("GPU", Kind::Name), ("STAYS", Kind::Words), ("ENDS", Kind::Words), ("IS CREATED", Kind::Words)];
         let mut grid = Grid::new(&columns);
@@ -184,7 +242,8 @@ impl Document for LayoutPlan {
         for entry in unmatched {
             grid.note(entry, Some(&"means no GPU of this host".to_owned()));
         }
-        let steps = operator_steps.iter().map(OperatorStep::text);
+        let steps = partitions.iter().map(PartitionStep::text);
+        let steps = steps.chain(operator_steps.iter().map(OperatorStep::text));
         let parts: Vec<String> =
             std::iter::once(grid.render()).chain(steps).filter(|part| !part.is_empty()).collect();
         parts.join("\n\n")
@@ -210,6 +269,8 @@ struct GpuResult {
     outcome: Outcome,
     removed: Vec<String>,
     created: Vec<Slice>,
+    /// That it was set to.
+    modes: Option<String>,
     blocked: Option<String>,
     error: Option<Report>,
 }
@@ -254,6 +315,7 @@ impl AppliedLayout {
             outcome: Outcome::of(result.outcome),
             removed: result.removed,
             created: result.created.into_iter().map(Slice::from).collect(),
+            modes: result.modes,
             blocked: result.blocked,
             error: result.failure.map(|failure| error::told_by_vgpud(result.code, failure)),
         };
@@ -300,6 +362,8 @@ impl Document for AppliedLayout {
                 removed.into(),
                 listed(&created).into(),
             ]);
+            let set = gpu.modes.as_ref().map(|modes| format!("is set to {modes}"));
+            grid.note(&gpu.gpu, set.as_ref());
             grid.note(&gpu.gpu, gpu.blocked.as_ref());
             let error = gpu.error.as_ref().map(Report::line);
             grid.note(&gpu.gpu, error.as_ref());

@@ -336,12 +336,32 @@ pub fn layout_plan(layout: &str) -> api::LayoutPlan {
                 ..gpu("0000:81:00.0")
             },
             api::GpuLayout {
+                remove: vec![slice("s26", "vf-1")],
+                create: vec![create("vf-1", 1)],
+                ..gpu("0000:a1:00.0")
+            },
+            api::GpuLayout {
                 blocked: Some("No GPU offers the profile vf-8; there are vf-4".into()),
                 ..gpu("0000:c1:00.0")
             },
         ],
+        partitions: vec![partition_step()],
         operator: vec![operator_step()],
         unmatched: vec!["10de:26b9".into()],
+    }
+}
+
+fn partition_step() -> api::PartitionStep {
+    let gpu = |address: &str, asked| api::PartitionedGpu {
+        gpu: address.into(),
+        memory_mode: Some("NPS1".into()),
+        accelerator_mode: Some("SPX".into()),
+        asked,
+    };
+    api::PartitionStep {
+        gpus: vec![gpu("0000:a1:00.0", true), gpu("0000:a2:00.0", false)],
+        memory_mode: Some("NPS4".into()),
+        accelerator_mode: Some("CPX".into()),
     }
 }
 
@@ -367,6 +387,7 @@ pub fn layout_applied(layout: &str) -> api::LayoutApplied {
         let (outcome, failure) = match (&gpu.blocked, gpu.create.is_empty()) {
             (Some(_), _) => (api::LayoutOutcome::Blocked, None),
             (None, true) => (api::LayoutOutcome::NothingToDo, None),
+            (None, false) if gpu.gpu == "0000:a1:00.0" => (api::LayoutOutcome::Done, None),
             (None, false) => {
                 let message = "large could not be created on 0000:81:00.0".into();
                 let causes = vec!["0 of large can be created now".into()];
@@ -379,6 +400,7 @@ pub fn layout_applied(layout: &str) -> api::LayoutApplied {
             outcome: outcome.into(),
             removed: gpu.remove.iter().map(|slice| slice.id.clone()).collect(),
             created: if failure.is_some() { created(1, api::Phase::Ready) } else { Vec::new() },
+            modes: (outcome == api::LayoutOutcome::Done).then(|| "NPS4 and CPX".into()),
             blocked: gpu.blocked.clone(),
             code: if failure.is_some() { 8 } else { 0 },
             failure,

@@ -27,14 +27,14 @@ pub enum GivenUp {
     Some,
 }
 
-const fn subject(effect: &Effect) -> Option<Subject> {
+fn subject(effect: &Effect) -> Option<Subject> {
     match effect {
         Effect::Create { target, .. }
         | Effect::HandOver { target, .. }
         | Effect::Withdraw { target, .. }
         | Effect::Reset { target }
         | Effect::Destroy { target } => Some(Subject::Slice(target.slice)),
-        Effect::Retire { gpu, .. } => Some(Subject::Gpu(*gpu)),
+        Effect::Retire { .. } | Effect::Partition(_) => effect.gpu().map(Subject::Gpu),
         // Runs at once and is waited for by nobody.
         Effect::Unpublish { .. } => None,
     }
@@ -92,7 +92,9 @@ impl Core {
             Ok(None) => Ok(()),
             Ok(Some(running)) => {
                 tracing::debug!(%gpu, effect = %running.intent.effect, "effect begins");
-                *self.epochs.entry(gpu).or_default() += 1;
+                for gpu in running.intent.effect.gpus() {
+                    *self.epochs.entry(gpu).or_default() += 1;
+                }
                 Ok(())
             }
             Err(intent) => {
@@ -104,39 +106,40 @@ impl Core {
 
     fn lost(&mut self, gpu: PciAddress, intent: Intent) -> Result<(), ledger::Error> {
         let result = Err(EffectError::WorkerLost(gpu));
-        self.conclude(Finished { intent, result, seen: None })
+        self.conclude(Finished { intent, result, seen: Vec::new() })
     }
 
     /// A worker came back.
     pub(super) fn finished(&mut self, mut finished: Finished) -> Result<(), ledger::Error> {
         let gpu = finished.intent.effect.gpu();
-        let seen = finished.seen.take();
-        let mut gone = false;
-        if let Some(gpu) = gpu {
+        if let Some(worker) = gpu.and_then(|gpu| self.workers.get_mut(&gpu)) {
+            worker.finished();
+        }
+        let mut gone = Vec::new();
+        for gpu in finished.intent.effect.gpus() {
             *self.epochs.entry(gpu).or_default() += 1;
-            if let Some(worker) = self.workers.get_mut(&gpu) {
-                worker.finished();
-            }
+        }
+        for (gpu, seen) in std::mem::take(&mut finished.seen) {
             match seen {
-                Some(Ok(Some(seen))) => {
+                Ok(Some(seen)) => {
                     self.gpus.insert(gpu, seen);
                 }
-                Some(Ok(None)) => gone = self.gpus.contains_key(&gpu),
-                Some(Err(error)) => {
+                Ok(None) if self.gpus.contains_key(&gpu) => gone.push(gpu),
+                Ok(None) => {}
+                Err(error) => {
                     tracing::warn!(%gpu, "cannot look at the GPU: {}", Failure::from(&error).line());
                 }
-                None => {}
             }
         }
-        let retired = matches!(finished.intent.effect, Effect::Retire { .. });
+        let frees = matches!(finished.intent.effect, Effect::Retire { .. } | Effect::Partition(_));
         self.conclude(finished)?;
+        for gpu in gone {
+            self.vanish(gpu)?;
+        }
         if let Some(gpu) = gpu {
-            if gone {
-                self.vanish(gpu)?;
-            }
             self.advance(gpu)?;
         }
-        if retired {
+        if frees {
             self.create_deferred()?;
         }
         self.release_ended()
@@ -267,6 +270,8 @@ impl Core {
             Effect::Create { .. } | Effect::Reset { .. } => {
                 settings.timeouts.device + settings.scrub.deadline
             }
+            // The memory mode and then the compute mode.
+            Effect::Partition(_) => settings.timeouts.device * 2,
             _ => settings.timeouts.device,
         };
         if self.give_up_held_back(settings.timeouts.device)? {
@@ -284,7 +289,9 @@ impl Core {
             tracing::error!(%gpu, effect = %intent.effect, "the kernel does not answer within {within}");
             let evidence =
                 format!("the kernel did not come back within {within} from this work: {waiting_for}");
-            self.put_out_of_use(gpu, GpuQuarantineCause::NoAnswer, evidence, &failure)?;
+            for gpu in intent.effect.gpus() {
+                self.put_out_of_use(gpu, GpuQuarantineCause::NoAnswer, evidence.clone(), &failure)?;
+            }
             self.give_up(&intent, &waiting_for, &failure)?;
             for creation in creations {
                 let Some(slice) = creation.effect.slice() else { continue };
@@ -320,9 +327,12 @@ impl Core {
         let outcome = Some((intent.id, Outcome::GivenUp(failure.line())));
         let scrub = self.scrub_given_up(&intent.effect, failure);
         let cause = Cause { outcome, failure: Some(failure.clone()), scrub };
-        let event = match subject {
-            Subject::Slice(slice) => Event::Overdue { slice, waiting_for: waiting_for.to_owned() },
-            Subject::Gpu(gpu) => Event::RetireFailed { gpu, why: failure.line() },
+        let event = match (subject, &intent.effect) {
+            (Subject::Slice(slice), _) => Event::Overdue { slice, waiting_for: waiting_for.to_owned() },
+            (Subject::Gpu(_), Effect::Partition(partition)) => {
+                Event::PartitionFailed { partition: partition.clone(), why: failure.line() }
+            }
+            (Subject::Gpu(gpu), _) => Event::RetireFailed { gpu, why: failure.line() },
         };
         if let Err(rejected) = self.apply(event, cause)? {
             tracing::warn!(effect = waiting_for, "{rejected}");
@@ -374,6 +384,7 @@ fn success(effect: &Effect, done: Done) -> Option<Event> {
         }
         (Effect::Destroy { .. }, Done::Destroyed) => Event::Destroyed { slice: slice? },
         (Effect::Retire { gpu, .. }, Done::Retired) => Event::Retired { gpu: *gpu },
+        (Effect::Partition(partition), Done::Partitioned) => Event::Partitioned(partition.clone()),
         _ => return None,
     })
 }
@@ -389,6 +400,7 @@ fn failed(effect: &Effect, error: &EffectError, why: String) -> Option<Event> {
         Effect::Reset { .. } => Event::ScrubFailed { slice: slice?, why },
         Effect::Destroy { .. } => Event::DestroyFailed { slice: slice?, why },
         Effect::Retire { gpu, .. } => Event::RetireFailed { gpu: *gpu, why },
+        Effect::Partition(partition) => Event::PartitionFailed { partition: partition.clone(), why },
         Effect::Unpublish { .. } => return None,
     })
 }

@@ -178,6 +178,15 @@ impl Core {
         self.start_refresh();
     }
 
+    /// The GPUs that workers are at.
+    fn at_work(&self) -> BTreeSet<PciAddress> {
+        self.workers
+            .values()
+            .filter_map(Worker::running)
+            .flat_map(|running| running.intent.effect.gpus())
+            .collect()
+    }
+
     /// Reads the host on another thread.
     pub(super) fn start_refresh(&mut self) {
         match self.refresh.reading {
@@ -192,8 +201,7 @@ impl Core {
         self.refresh.since = Some(Instant::now());
         let (executor, reports, epochs) =
             (Arc::clone(&self.executor), self.sender.clone(), self.epochs.clone());
-        let at_work = self.workers.values().filter(|worker| worker.running().is_some());
-        let at_work: Vec<PciAddress> = at_work.map(Worker::gpu).collect();
+        let at_work: Vec<PciAddress> = self.at_work().into_iter().collect();
         tokio::task::spawn_blocking(move || {
             let host = executor.look_at_all(&at_work);
             let _ = reports.send(Message::Seen { host, epochs });
@@ -221,8 +229,7 @@ impl Core {
 
     fn take_in(&mut self, host: HostSeen, epochs: &BTreeMap<PciAddress, u64>) -> Result<(), ledger::Error> {
         let settled = |core: &Self, gpu: &PciAddress| {
-            let busy = core.workers.get(gpu).is_some_and(|worker| worker.running().is_some());
-            !busy && core.epochs.get(gpu) == epochs.get(gpu)
+            !core.at_work().contains(gpu) && core.epochs.get(gpu) == epochs.get(gpu)
         };
         let HostSeen { gpus, unreadable } = host;
         let mut now: BTreeMap<_, _> = gpus.into_iter().map(|seen| (seen.gpu.address, seen)).collect();

@@ -68,7 +68,7 @@ impl Core {
         let (executor, reports) = (Arc::clone(&self.executor), self.sender.clone());
         tokio::task::spawn_blocking(move || {
             let result = executor.run(&intent.effect);
-            let _ = reports.send(Message::Finished(Box::new(Finished { intent, result, seen: None })));
+            let _ = reports.send(Message::Finished(Box::new(Finished { intent, result, seen: Vec::new() })));
         });
     }
 
@@ -102,7 +102,7 @@ impl Core {
             debug_assert!(self.current.contains_key(&Subject::Slice(slice)), "it is waited for");
             let folder = self.settings.borrow().cdi.dir.clone();
             let result = Err(EffectError::NotRemoved { slice, folder, waited: patience });
-            self.conclude(Finished { intent, result, seen: None })?;
+            self.conclude(Finished { intent, result, seen: Vec::new() })?;
         }
         Ok(any)
     }

@@ -45,6 +45,10 @@ pub enum Want {
         slice: SliceId,
         reply: Reply<()>,
     },
+    /// Its GPUs are divided anew.
+    Partitioned {
+        reply: Reply<()>,
+    },
     /// Done already, and seen by everybody with the next snapshot.
     Applied {
         reply: Reply<()>,
@@ -68,6 +72,10 @@ impl Waiter {
     pub fn new(want: Want, slices: impl IntoIterator<Item = (SliceId, PciAddress)>) -> Self {
         let (slices, gpus) = slices.into_iter().unzip();
         Self { slices, gpus, failure: None, want: Some(want) }
+    }
+
+    pub const fn of_gpus(want: Want, gpus: BTreeSet<PciAddress>) -> Self {
+        Self { slices: BTreeSet::new(), gpus, failure: None, want: Some(want) }
     }
 
     /// Remembers what went wrong with one of its slices or GPUs.
@@ -131,6 +139,8 @@ impl Waiter {
                 Some(found) if !found.at_rest() && stuck.is_none() => Answer::NotYet,
                 found => failed(&|| overtaken(*slice, found)),
             },
+            Want::Partitioned { .. } if !self.gpus.is_disjoint(&now.state.partitioning) => Answer::NotYet,
+            Want::Partitioned { .. } => self.failure.clone().map_or(Answer::Ok, Answer::Err),
             Want::Applied { .. } => Answer::Ok,
             Want::Created { ids, .. } => {
                 let found: Vec<_> = ids.iter().filter_map(|id| now.state.slices.get(id)).collect();
@@ -167,7 +177,7 @@ impl Want {
             Self::Leased { slice, reply, .. } | Self::Released { slice, reply, .. } => {
                 let _ = reply.send(Ok(slice));
             }
-            Self::Destroyed { reply, .. } | Self::Applied { reply } => {
+            Self::Destroyed { reply, .. } | Self::Partitioned { reply } | Self::Applied { reply } => {
                 let _ = reply.send(Ok(()));
             }
             Self::Created { ids, progress, .. } => {
@@ -182,7 +192,7 @@ impl Want {
             Self::Leased { reply, .. } | Self::Released { reply, .. } => {
                 let _ = reply.send(Err(failure));
             }
-            Self::Destroyed { reply, .. } | Self::Applied { reply } => {
+            Self::Destroyed { reply, .. } | Self::Partitioned { reply } | Self::Applied { reply } => {
                 let _ = reply.send(Err(failure));
             }
             Self::Created { progress, .. } => {

@@ -5,9 +5,10 @@ use crate::{
     api,
     engine::{
         SliceId,
-        layout::{GpuPlan, OperatorStep},
+        layout::{GpuPlan, OperatorStep, PartitionStep},
     },
 };
+use vgpud_config::{PartitionModes, PciAddress};
 
 /// A plan, with what the slices are that it names.
 #[must_use]
@@ -16,6 +17,7 @@ pub fn plan(planned: &Planned, now: &Snapshot) -> api::LayoutPlan {
         layout: planned.name.to_string(),
         gpus: planned.plan.gpus.iter().map(|gpu| gpu_plan(gpu, now)).collect(),
         operator: planned.plan.operator.iter().map(operator).collect(),
+        partitions: planned.plan.partitions.iter().map(partition).collect(),
         unmatched: planned.plan.unmatched.iter().map(ToString::to_string).collect(),
     }
 }
@@ -41,6 +43,19 @@ fn gpu_plan(plan: &GpuPlan, now: &Snapshot) -> api::GpuLayout {
     }
 }
 
+fn partition(step: &PartitionStep) -> api::PartitionStep {
+    let words = |modes: PartitionModes| {
+        (modes.memory.map(|mode| mode.to_string()), modes.accelerator.map(|mode| mode.to_string()))
+    };
+    let gpu = |(gpu, now): &(PciAddress, PartitionModes)| {
+        let (memory_mode, accelerator_mode) = words(*now);
+        let asked = step.partition.asked.contains(gpu);
+        api::PartitionedGpu { gpu: gpu.to_string(), memory_mode, accelerator_mode, asked }
+    };
+    let (memory_mode, accelerator_mode) = words(step.partition.modes);
+    api::PartitionStep { gpus: step.now.iter().map(gpu).collect(), memory_mode, accelerator_mode }
+}
+
 /// A step of the host's operator.
 #[must_use]
 pub fn operator(found: &OperatorStep) -> api::OperatorStep {
@@ -59,5 +74,5 @@ pub fn same_steps(one: &api::LayoutPlan, other: &api::LayoutPlan) -> bool {
         let gpus = plan.gpus.iter().filter(|gpu| !gpu.remove.is_empty() || !gpu.create.is_empty());
         gpus.map(|gpu| (gpu.gpu.clone(), gpu.remove.clone(), gpu.create.clone())).collect::<Vec<_>>()
     };
-    one.layout == other.layout && steps(one) == steps(other)
+    one.layout == other.layout && steps(one) == steps(other) && one.partitions == other.partitions
 }

@@ -5,6 +5,7 @@ use super::bench::{Bench, Gate, LIMIT, MDEV, SRIOV, Side, create, machine};
 use crate::{api, engine::Effect};
 use std::{collections::BTreeSet, io::Write as _, sync::Arc};
 use tonic::transport::Channel;
+use vgpud_mdev::fake::FakeGpu;
 
 type Client = api::vgpud_client::VgpudClient<Channel>;
 
@@ -23,12 +24,29 @@ enum Flow {
     Reboot,
     /// A start that finds the CDI file of a slice that is no more.
     Orphan,
+    /// A layout by which a GPU is divided anew before a slice is created.
+    Partition,
     /// The start after a death at each point of a life: it dies again.
     Again,
 }
 
-const FLOWS: [Flow; 7] =
-    [Flow::Life, Flow::Lease, Flow::Destroy, Flow::Quarantine, Flow::Reboot, Flow::Orphan, Flow::Again];
+const FLOWS: [Flow; 8] = [
+    Flow::Life,
+    Flow::Lease,
+    Flow::Destroy,
+    Flow::Quarantine,
+    Flow::Reboot,
+    Flow::Orphan,
+    Flow::Partition,
+    Flow::Again,
+];
+
+const LAYOUT: &str = r#"
+[layout.whole."0000:44:00.0"]
+slices = [{ profile = "vf-1", count = 1 }]
+accelerator_mode = "SPX"
+memory_mode = "NPS1"
+"#;
 
 /// A mechanism with reset, and one whose instances are made anew.
 const PLACES: [(&str, &str); 2] = [("vf-8", SRIOV), ("sim-small", MDEV)];
@@ -62,7 +80,14 @@ async fn quarantine_and_clear(client: &Client, slice: &api::Slice) -> Result<(),
 }
 
 /// Works with the daemon until it is dead; an error only says that it is.
-async fn work(flow: Flow, client: Client) -> Result<(), tonic::Status> {
+async fn work(flow: Flow, mut client: Client) -> Result<(), tonic::Status> {
+    if flow == Flow::Partition {
+        let shown = client.plan_layout(api::PlanLayoutRequest { layout: None }).await?.into_inner();
+        let request = api::ApplyLayoutRequest { layout: None, shown: Some(shown) };
+        let mut steps = client.apply_layout(request).await?.into_inner();
+        while steps.message().await?.is_some() {}
+        return Ok(());
+    }
     for (profile, gpu) in PLACES {
         let owner = (flow != Flow::Lease).then_some("pod-a");
         let Ok(made) = create(client.clone(), profile, gpu, 2, owner).await else { return Ok(()) };
@@ -79,7 +104,7 @@ async fn work(flow: Flow, client: Client) -> Result<(), tonic::Status> {
                 }
                 Flow::Destroy => destroy(&client, &slice.id).await?,
                 Flow::Quarantine => quarantine_and_clear(&client, slice).await?,
-                Flow::Reboot | Flow::Orphan => {}
+                Flow::Reboot | Flow::Orphan | Flow::Partition => {}
             }
         }
     }
@@ -108,11 +133,14 @@ async fn until_the_gate(bench: &mut Bench, gate: &Arc<Gate>, flow: Option<Flow>)
 
 /// Brings the daemon to the n-th effect of the flow and kills it there; none where there are fewer.
 async fn dead_at(flow: Flow, point: usize, side: Side) -> Option<(Bench, &'static str, String)> {
-    let first = machine();
-    let mut bench = Bench::new(&first);
+    let (first, layout) = match flow {
+        Flow::Partition => (machine().gpu(FakeGpu::new("0000:44:00.0").gim(8, 1)), LAYOUT),
+        _ => (machine(), ""),
+    };
+    let mut bench = Bench::new(&first).with_layouts(layout);
     bench.boot("first");
     let before = match flow {
-        Flow::Life | Flow::Lease | Flow::Destroy | Flow::Quarantine => Some(flow),
+        Flow::Life | Flow::Lease | Flow::Destroy | Flow::Quarantine | Flow::Partition => Some(flow),
         Flow::Reboot => {
             bench.start(None).await;
             for (profile, gpu) in PLACES {

@@ -19,19 +19,19 @@ slices = [{ compute = "40%", count = 2 }]
 "#;
 
 impl Bench {
-    fn with_layouts(mut self, text: &str) -> Self {
+    pub fn with_layouts(mut self, text: &str) -> Self {
         let path = self.folder.path().join("vgpud.toml");
         std::fs::write(&path, text).unwrap();
         self.settings.layouts = vgpud_config::Settings::load(&path).unwrap().layouts;
         self
     }
 
-    async fn plan(&self, layout: &str) -> api::LayoutPlan {
+    pub async fn plan(&self, layout: &str) -> api::LayoutPlan {
         let request = api::PlanLayoutRequest { layout: Some(layout.into()) };
         self.client().plan_layout(request).await.unwrap().into_inner()
     }
 
-    async fn apply(&self, layout: &str) -> Result<Vec<api::GpuLayoutResult>, Refused> {
+    pub async fn apply(&self, layout: &str) -> Result<Vec<api::GpuLayoutResult>, Refused> {
         let shown = self.plan(layout).await;
         self.apply_shown(layout, shown).await
     }
@@ -53,7 +53,7 @@ impl Bench {
 }
 
 /// `0000:41:00.0 done`, a line each.
-fn told(results: &[api::GpuLayoutResult]) -> String {
+pub fn told(results: &[api::GpuLayoutResult]) -> String {
     let line = |result: &api::GpuLayoutResult| {
         let outcome = format!("{:?}", result.outcome());
         format!("{} {outcome} -{} +{}", result.gpu, result.removed.len(), result.created.len())

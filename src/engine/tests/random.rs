@@ -1,7 +1,9 @@
 //! Random events in any order: `step` asserts the invariants after each, and no slice is lost.
 
 use super::*;
+use crate::engine::Partition;
 use proptest::prelude::*;
+use vgpud_config::{MemoryMode, PartitionModes};
 
 fn id() -> impl Strategy<Value = SliceId> {
     (1_u64..7).prop_map(SliceId::new)
@@ -50,7 +52,17 @@ fn asked() -> impl Strategy<Value = Event> {
         (1_u8..3).prop_map(quarantine_gpu),
         (1_u8..3).prop_map(clear_gpu),
         (1_u8..3).prop_map(clear_gpu),
+        partition().prop_map(Event::Partition),
     ]
+}
+
+fn partition() -> impl Strategy<Value = Partition> {
+    (1_u8..3, any::<bool>()).prop_map(|(bus, both)| Partition {
+        mechanism: MechanismKind::AmdGim,
+        modes: PartitionModes { memory: Some(MemoryMode::Nps1), accelerator: None },
+        asked: [gpu(bus)].into(),
+        gpus: if both { [gpu(1), gpu(2)].into() } else { [gpu(bus)].into() },
+    })
 }
 
 fn outcome() -> impl Strategy<Value = Event> {
@@ -73,6 +85,8 @@ fn outcome() -> impl Strategy<Value = Event> {
         1 => id().prop_map(|slice| Event::ResetFailed { slice, why: why() }),
         3 => id().prop_map(|slice| Event::Destroyed { slice }),
         1 => id().prop_map(|slice| Event::DestroyFailed { slice, why: why() }),
+        3 => partition().prop_map(Event::Partitioned),
+        1 => partition().prop_map(|partition| Event::PartitionFailed { partition, why: why() }),
     ]
 }
 

@@ -46,6 +46,7 @@ pub struct Drive {
 fn subject(effect: &Effect) -> Option<Subject> {
     match effect {
         Effect::Retire { gpu, .. } => Some(Subject::Gpu(*gpu)),
+        Effect::Partition(_) => effect.gpu().map(Subject::Gpu),
         Effect::Unpublish { .. } => None,
         _ => effect.slice().map(Subject::Slice),
     }
@@ -396,6 +397,8 @@ impl Drive {
             (Effect::Destroy { target }, _) => Event::DestroyFailed { slice: target.slice, why },
             (Effect::Retire { gpu, .. }, Came::Done) => Event::Retired { gpu: *gpu },
             (Effect::Retire { gpu, .. }, _) => Event::RetireFailed { gpu: *gpu, why },
+            (Effect::Partition(partition), Came::Done) => Event::Partitioned(partition.clone()),
+            (Effect::Partition(partition), _) => Event::PartitionFailed { partition: partition.clone(), why },
             (Effect::Unpublish { slice }, _) => Event::LateResult { slice: *slice, result: why },
         }
     }

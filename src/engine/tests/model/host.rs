@@ -151,6 +151,10 @@ impl Host {
                 self.published.remove(slice);
                 Ok(Came::Done)
             }
+            Effect::Partition(partition) => {
+                let used = partition.gpus.iter().find(|gpu| !self.gpu(**gpu).instances.is_empty());
+                used.map_or(Ok(Came::Done), |gpu| Err(format!("{gpu} is partitioned with instances on it")))
+            }
             Effect::Retire { gpu, .. } => {
                 let found = self.gpu(*gpu);
                 if found.found {
@@ -176,6 +180,7 @@ impl Host {
                 Came::Done
             }
             Effect::Retire { .. } => Came::Done,
+            Effect::Partition(_) => Came::Failed,
         }
     }
 
