@@ -45,6 +45,10 @@ impl Gpus {
             slices = [{{ profile = "vf-2", count = 2 }}]
             [layout.night."{mdev}"]
             slices = [{{ profile = "simgpu_mdev-small", count = 6 }}]
+            [layout.split."{gim}"]
+            slices = [{{ profile = "vf-4", count = 2 }}]
+            memory_mode = "NPS4"
+            accelerator_mode = "CPX"
             [layout.gim8."{gim}"]
             slices = [{{ profile = "vf-8", count = 8 }}]
             [layout.empty.all]
@@ -91,6 +95,44 @@ fn slices(daemon: &Daemon, gpu: &str) -> Vec<(String, String)> {
 
 fn is_nothing(results: &[(String, String, usize, usize)]) -> bool {
     results.iter().all(|(_, outcome, ..)| outcome == "nothing-to-do")
+}
+
+fn modes(gim: &SimGpu) -> (String, String) {
+    let memory = gim.read("memory_partition_mode");
+    (memory.split_whitespace().nth(1).unwrap().to_owned(), gim.read("spatial_partition_mode"))
+}
+
+/// The modes of gim: refused while a slice is leased, not done by the driver, and done.
+fn divided_anew(daemon: &Daemon, gim: &SimGpu) {
+    let is = |memory: &str, compute: &str| assert_eq!(modes(gim), (memory.to_owned(), compute.to_owned()));
+    is("NPS1", "QPX");
+    let leased = slices(daemon, &gim.address).remove(0).0;
+    daemon.ok(&format!("lease {leased} --owner tenant-a"));
+    let planned = plan(daemon, "split", 1);
+    assert!(planned.to_string().contains(&format!("{leased} (vf-4) is leased to tenant-a")), "{planned:#}");
+    assert!(planned["partitions"].as_array().unwrap().is_empty(), "{planned:#}");
+    assert_eq!(of(&apply(daemon, "split", 1), &gim.address), ("blocked", 0, 0));
+    daemon.ok(&format!("release {leased}"));
+    is("NPS1", "QPX");
+
+    // A VF that is active and not vgpud's: the write succeeds, and nothing changes.
+    let other = gim.sysfs("virtfn3/enable");
+    std::fs::write(&other, "1").unwrap();
+    let planned = plan(daemon, "split", 0);
+    assert_eq!(planned["partitions"][0]["gpus"][0]["memory_mode"], "NPS1", "{planned:#}");
+    let output = daemon.ctl("--output json apply split --yes");
+    assert_ne!(output.code, 0, "{output:#?}");
+    assert!(output.stdout.contains("is NPS1 and QPX, although the kernel took the request for NPS4 and CPX"));
+    is("NPS1", "QPX");
+    assert!(
+        slices(daemon, &gim.address).is_empty(),
+        "nothing is created with other modes than were asked for"
+    );
+    std::fs::write(&other, "0").unwrap();
+
+    assert_eq!(of(&apply(daemon, "split", 0), &gim.address), ("done", 0, 2));
+    is("NPS4", "CPX");
+    assert!(is_nothing(&apply(daemon, "split", 0)), "applied already");
 }
 
 #[test]
@@ -140,6 +182,8 @@ fn a_layout_is_planned_applied_blocked_by_a_lease_and_finished_after_a_crash() {
     assert_eq!(slices(&daemon, &gpus.mdev).len(), 2);
     assert_eq!(slices(&daemon, &gpus.sriov).len(), 3);
     assert!(is_nothing(&apply(&daemon, "day", 0)));
+
+    divided_anew(&daemon, &gpus.gim);
 
     // Another number of gim's VFs is its operator's to set.
     let planned = plan(&daemon, "gim8", 1);
