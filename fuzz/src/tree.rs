@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Component, Path, PathBuf},
 };
-use vgpud_config::Settings;
+use vgpud_config::{AcceleratorMode, MemoryMode, PartitionModes, Settings};
 use vgpud_mdev::{Host, instance, inventory, mechanisms};
 use vgpud_vmm::isolation;
 
@@ -50,6 +50,15 @@ fn look(host: &Host, gpu: &vgpud_mdev::Gpu) {
             assert!(profile.available <= profile.capacity);
             if let Err(error) = mechanism.next_name(gpu.address, &profile.name, &[]) {
                 message::check_error(&error, "");
+            }
+        }
+        for accelerator in AcceleratorMode::ALL {
+            for memory in MemoryMode::ALL {
+                let modes = PartitionModes { accelerator: Some(accelerator), memory: Some(memory) };
+                match mechanism.with_modes(gpu, modes) {
+                    Ok(foreseen) => assert_eq!(mechanism.with_modes(&foreseen, modes), Ok(foreseen.clone())),
+                    Err(why) => message::check(&why),
+                }
             }
         }
     }
