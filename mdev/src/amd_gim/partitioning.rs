@@ -67,11 +67,12 @@ impl AmdPartitioning {
 
     /// `NPS1 and SPX, NPS1 and CPX`.
     fn listed(&self) -> String {
-        let of = |profile: &AcceleratorProfile| {
-            let accelerator = profile.accelerator;
-            profile.memory.iter().map(move |memory| format!("{memory} and {accelerator}")).collect::<Vec<_>>()
-        };
-        self.profiles.iter().flat_map(of).collect::<Vec<_>>().join(", ")
+        let pairs = self
+            .profiles
+            .iter()
+            .flat_map(|profile| profile.memory.iter().map(|memory| (*memory, profile.accelerator)));
+        let pairs: BTreeSet<(MemoryMode, AcceleratorMode)> = pairs.collect();
+        pairs.iter().map(|(memory, mode)| format!("{memory} and {mode}")).collect::<Vec<_>>().join(", ")
     }
 }
 
