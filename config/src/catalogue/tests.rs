@@ -147,12 +147,14 @@ fn compute_is_in_no_fewer_parts_than_memory_and_one_mode_is_the_default() {
         }
         seen += ways.len();
     }
-    assert_eq!(seen, 9 + 3 * 2);
+    assert_eq!(seen, 10 + 3 * 2);
     let memory = |vfs: u16| {
         let ways = catalogue.partitions(id("1002:74a1")).filter(move |way| way.vfs == vfs);
         ways.map(|way| way.memory).collect::<Vec<_>>()
     };
     assert_eq!(memory(2), [MemoryMode::Nps1; 2], "two VFs do not go with NPS4");
+    let quarters = |way: &&Partition| (way.vfs, way.accelerator) == (4, AcceleratorMode::Qpx);
+    assert_eq!(catalogue.partitions(id("1002:74a1")).filter(quarters).count(), 1);
 }
 
 #[test]
