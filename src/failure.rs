@@ -74,6 +74,13 @@ impl Failure {
         }
     }
 
+    /// Other work on a GPU is under way that must end first.
+    #[must_use]
+    pub fn busy(what: &str) -> Self {
+        let message = format!("vgpud is at work to {what}; try again when that is done");
+        Self { code: Code::Aborted, reason: "BUSY", message, causes: vec![] }
+    }
+
     /// The slice came to an end that this request did not ask for.
     #[must_use]
     pub fn overtaken(message: String) -> Self {

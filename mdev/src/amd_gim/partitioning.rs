@@ -110,15 +110,18 @@ fn profiles(text: &str) -> Vec<AcceleratorProfile> {
     text.lines().skip_while(|line| line.trim() != "profiles:").filter_map(row).collect()
 }
 
-/// None where the driver shows no partitions, as on GPUs of other families.
+/// None where the driver has no files for partitions, as on GPUs of other families.
 pub(crate) fn read(host: &Host, gpu: PciAddress) -> Option<AmdPartitioning> {
-    // Beside the VFs it is a side note: what cannot be read does not hide the GPU.
-    let text = |name: &str| match attribute::read(&host.pci_device(gpu).join(name)) {
-        Ok(text) => text,
-        Err(error) => {
+    let mut has_any = false;
+    // Beside the VFs it is a side note: what cannot be read does not hide the GPU. But the GPU stays one that
+    // changes with others.
+    let mut text = |name: &str| {
+        let text = attribute::read(&host.pci_device(gpu).join(name));
+        has_any |= !matches!(text, Ok(None));
+        text.unwrap_or_else(|error| {
             tracing::warn!(%gpu, "partitions left out: {error}");
             None
-        }
+        })
     };
     let found = AmdPartitioning {
         accelerator_profile: text(PROFILE).as_deref().and_then(accelerator_profile),
@@ -126,7 +129,7 @@ pub(crate) fn read(host: &Host, gpu: PciAddress) -> Option<AmdPartitioning> {
         accelerator: text(SPATIAL).as_deref().and_then(accelerator),
         profiles: text(PROFILES).as_deref().map(profiles).unwrap_or_default(),
     };
-    Some(found).filter(|found| *found != AmdPartitioning::default())
+    has_any.then_some(found)
 }
 
 /// The GPUs that change together with one of them.

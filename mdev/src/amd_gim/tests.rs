@@ -5,6 +5,7 @@ use crate::{
     inventory, mechanisms,
     sriov::Sriov,
 };
+use std::fs;
 
 const GPU: &str = "0000:41:00.0";
 
@@ -131,6 +132,21 @@ fn modes_are_set_for_the_hive_and_what_is_so_is_not_written() {
     let other = inventory::gpu(&host, &Default::default(), "0000:43:00.0".parse().unwrap()).unwrap();
     let hive = AmdGim.partitioned_with(&[&other, &gpus[1], &gpus[0]], gpu());
     assert_eq!(hive, [gpu(), PEER.parse().unwrap()]);
+
+    // What cannot be read just now is no reason to change a GPU unasked.
+    for name in fs::read_dir(host.pci_device(gpu())).unwrap().map(|entry| entry.unwrap().path()) {
+        let named = name.file_name().unwrap().to_string_lossy().into_owned();
+        if named.contains("partition") {
+            fs::remove_file(&name).unwrap();
+            fs::create_dir(&name).unwrap();
+        }
+    }
+    let unreadable = read(&host);
+    assert_eq!(unreadable.partitioning, Some(AmdPartitioning::default()));
+    let hive = AmdGim.partitioned_with(&[&other, &gpus[1], &unreadable], PEER.parse().unwrap());
+    assert_eq!(hive, [gpu(), PEER.parse().unwrap()]);
+    let refused = AmdGim.with_modes(&unreadable, cpx).unwrap_err();
+    assert!(refused.contains("does not show in accelerator_partition_profile_config"), "{refused}");
     assert_eq!(Sriov.partitioned_with(&[&other, &gpus[0]], other.address), [other.address]);
 }
 

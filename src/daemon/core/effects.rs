@@ -270,8 +270,11 @@ impl Core {
             Effect::Create { .. } | Effect::Reset { .. } => {
                 settings.timeouts.device + settings.scrub.deadline
             }
-            // The memory mode and then the compute mode.
-            Effect::Partition(_) => settings.timeouts.device * 2,
+            // The memory mode and then the compute mode, of one GPU after the other.
+            Effect::Partition(partition) => {
+                let gpus = u32::try_from(partition.asked.len()).unwrap_or(u32::MAX);
+                settings.timeouts.device.saturating_mul(gpus.saturating_mul(2))
+            }
             _ => settings.timeouts.device,
         };
         if self.give_up_held_back(settings.timeouts.device)? {

@@ -21,7 +21,7 @@ impl Core {
         }
         let mut workers = partition.gpus.iter().filter_map(|gpu| self.workers.get(gpu));
         if let Some(running) = workers.find_map(Worker::running) {
-            refuse(reply, Failure::stuck(&running.intent.effect.to_string()));
+            refuse(reply, Failure::busy(&running.intent.effect.to_string()));
             return Ok(());
         }
         let gpus = partition.gpus.clone();
