@@ -161,8 +161,13 @@ impl FakeHost {
     /// The host as the rest of the program sees it, with a patience of 40 pauses.
     #[must_use]
     pub fn host(&self) -> Host {
-        let kernel: Arc<dyn Kernel> = Arc::<FakeKernel>::clone(&self.kernel);
-        Host::new(self.kernel.root()).with_kernel(kernel).with_patience(Duration::from_millis(200))
+        Host::new(self.kernel.root()).with_kernel(self.kernel()).with_patience(Duration::from_millis(200))
+    }
+
+    /// What answers to [`host`](Self::host), for a test that stands in between.
+    #[must_use]
+    pub fn kernel(&self) -> Arc<dyn Kernel> {
+        Arc::<FakeKernel>::clone(&self.kernel)
     }
 
     /// The `n`-th write from now on (from 0) to an attribute whose path ends with `attribute` fails;
