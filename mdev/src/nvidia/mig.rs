@@ -1,7 +1,7 @@
 //! MIG: a card in GPU instances, each with compute and memory of its own, and a vGPU in each.
 //!
 //! It is a layer on the vGPUs of virtual functions, in this order: MIG on, VFs on, which ends all GPU
-//! instances, a GPU instance, a type on a VF. Back it goes in the reverse order.
+//! instances and is refused where somebody else made one, a GPU instance, a type on a VF. Back it goes in the reverse order.
 //!
 //! | rule | so |
 //! |---|---|
@@ -298,7 +298,7 @@ pub(crate) fn read(host: &Host, gpu: PciAddress, id: PciId, vgpus: Option<&Nvidi
 }
 
 impl Mig {
-    /// Why no vGPU can be made while MIG is as it is, as the end of a sentence.
+    /// Why no vGPU can be made while MIG and its GPU instances are as they are, as the end of a sentence.
     pub(super) fn unusable(&self, gpu: &Gpu) -> Option<String> {
         match &self.seen {
             Err(why) => Some(format!("whether MIG is on is not known: {why}")),
@@ -307,6 +307,7 @@ impl Mig {
                  `nvidia-smi -i {} --gpu-reset`",
                 seen.mode, seen.pending, gpu.address
             )),
+            Ok(seen) if !gpu.has_vfs() => change::endangered(gpu.address, &seen.instances),
             Ok(_) => None,
         }
     }

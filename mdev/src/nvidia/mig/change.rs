@@ -16,6 +16,34 @@ use crate::{
 use std::path::Path;
 use vgpud_config::MigMode;
 
+/// Sees to it that VFs can be turned on without ending what somebody else made. Where they are on that is done,
+/// and what is there now is not concerned.
+///
+/// # Errors
+/// Names the GPU instances, and the way out.
+pub(in crate::nvidia) fn spare_others(host: &Host, gpu: PciAddress) -> Result<(), Error> {
+    let Some(card) = Card::find(host, gpu)? else { return Ok(()) };
+    if card.has_vfs()? || card.mode()? != Some(MigMode::On) {
+        return Ok(());
+    }
+    match endangered(gpu, &card.instances()?) {
+        Some(why) => Err(Error::Unusable { gpu, why }),
+        None => Ok(()),
+    }
+}
+
+/// Why VFs are not turned on, as the end of a sentence: it would end what somebody else made.
+pub(super) fn endangered(gpu: PciAddress, there: &[MigInstance]) -> Option<String> {
+    let others: Vec<_> = there.iter().filter(|instance| is_foreign(instance)).collect();
+    let strangers = strangers(gpu, &others);
+    (!others.is_empty()).then(|| {
+        format!(
+            "its VFs are off, and turning them on would end all its GPU instances{strangers}; or leave the GPU to \
+             its user"
+        )
+    })
+}
+
 /// Sets MIG as the settings ask for it, where the GPU has no VFs, and refuses a profile that there is not
 /// while MIG is as it is then. Nothing is done of a GPU that has no MIG.
 ///

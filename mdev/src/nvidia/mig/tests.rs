@@ -3,7 +3,7 @@ use crate::{
     Instance, InstanceName, Mechanism, Taken,
     fake::{FakeGpu, FakeHost, FakeSmi, FakeTurn, FakeVgpus},
     instance, inventory,
-    nvidia::{Turn, vfio::NvidiaVfio},
+    nvidia::{SmiCommand, Turn, mdev::NvidiaMdev, vfio::NvidiaVfio},
 };
 use nix::errno::Errno;
 use std::{collections::BTreeMap, error::Error as _, panic};
@@ -16,6 +16,10 @@ fn gpu() -> PciAddress {
 
 fn vf(index: u16) -> InstanceName {
     InstanceName::Vf(VfIndex(index))
+}
+
+fn mdev() -> InstanceName {
+    InstanceName::Mdev(crate::MdevUuid(uuid::Uuid::nil()))
 }
 
 fn profile(name: &str) -> ProfileName {
@@ -282,6 +286,46 @@ fn gpu_instances_of_somebody_else_are_used_or_named_and_left() {
         ],
     );
     assert_eq!(mig(&host).instances[1].used_by, InstanceUse::Compute);
+}
+
+/// Turning VFs on ends all GPU instances, and somebody else's are not vgpud's to end.
+#[test]
+fn vfs_stay_off_where_somebody_else_has_gpu_instances() {
+    for wanted in [None, Some(MigMode::On), Some(MigMode::Off)] {
+        let (fake, host) = machine(&FakeVgpus::a100(MigMode::On), wanted);
+        let ours = fake.gpu_instance(gpu(), 19, 6, false);
+        let notes = Notes { host: &host, gpu: gpu() };
+        notes.add(19, 6).unwrap();
+        let large = fake.gpu_instance(gpu(), 9, 0, true);
+        let before = (fake.snapshot(), fake.gpu_instances(gpu()));
+        let words = [
+            "its VFs are off, and turning them on would end all its GPU instances",
+            &format!(
+                "; somebody else made GPU instance {large} (3g.40gb at 0): `nvidia-smi mig -i {GPU} -dci -gi"
+            ),
+            &format!("and then `nvidia-smi mig -i {GPU} -dgi -gi {large}` ends it"),
+            "or leave the GPU to its user",
+        ];
+        assert_holds(&NvidiaVfio.unusable(&seen(&host)).unwrap(), &words);
+        let name = if wanted == Some(MigMode::Off) { "A100D-40C" } else { "A100D-1-10C" };
+        assert_holds(&told(create(&host, name, 0)), &words);
+        assert_holds(&told(NvidiaMdev.create(&host, gpu(), &profile(name), mdev())), &words);
+        let changes = fake.writes().into_iter().filter(|(path, _)| path == "nvidia-smi").count();
+        assert_eq!((changes, (fake.snapshot(), fake.gpu_instances(gpu()))), (0, before));
+
+        // Its user has ended it: what vgpud made itself is in nobody's way.
+        host.kernel().nvidia_smi(&host, gpu(), SmiCommand::DestroyCompute(large)).unwrap();
+        host.kernel().nvidia_smi(&host, gpu(), SmiCommand::Destroy(large)).unwrap();
+        assert_eq!(fake.gpu_instances(gpu()), [ours]);
+        assert_eq!(NvidiaVfio.unusable(&seen(&host)), None);
+        if wanted != Some(MigMode::Off) {
+            create(&host, name, 0).unwrap();
+            // VFs are on: whoever makes one now knows that they share the GPU.
+            fake.gpu_instance(gpu(), 9, 0, true);
+            assert_eq!(NvidiaVfio.unusable(&seen(&host)), None);
+            create(&host, name, 1).unwrap();
+        }
+    }
 }
 
 #[test]
