@@ -44,7 +44,7 @@ mod virtual_function;
 pub use config_space::function;
 pub use gpu::{FakeGpu, FakeMdevType, FakeXe, XeShares};
 pub use kernel::FakeKernel;
-pub use mig::FakeSmi;
+pub use mig::{FakeRival, FakeSmi};
 pub use nvidia::{FakeTurn, FakeVgpus};
 pub use skip::skip;
 
@@ -209,6 +209,11 @@ impl FakeHost {
     /// Somebody else makes a GPU instance, with a compute instance or without; returns its id.
     pub fn gpu_instance(&self, gpu: PciAddress, profile: u32, start: u8, compute: bool) -> u32 {
         self.kernel.plant_instance(gpu, profile, start, compute)
+    }
+
+    /// The next GPU instance that is asked for is made by somebody else a moment before.
+    pub fn forestall_gpu_instance(&self, rival: FakeRival) {
+        self.kernel.add("nvidia-smi", 0, Fault::Rival(rival));
     }
 
     /// The ids of a GPU's GPU instances, in the order in which they were made.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     Instance, InstanceName, Mechanism, Taken,
-    fake::{FakeGpu, FakeHost, FakeSmi, FakeTurn, FakeVgpus},
+    fake::{FakeGpu, FakeHost, FakeRival, FakeSmi, FakeTurn, FakeVgpus},
     instance, inventory,
     nvidia::{SmiCommand, Turn, mdev::NvidiaMdev, vfio::NvidiaVfio},
 };
@@ -325,6 +325,38 @@ fn vfs_stay_off_where_somebody_else_has_gpu_instances() {
             assert_eq!(NvidiaVfio.unusable(&seen(&host)), None);
             create(&host, name, 1).unwrap();
         }
+    }
+}
+
+/// Somebody makes one where ours was to be: it is theirs, whatever our run comes to.
+#[test]
+fn a_gpu_instance_that_somebody_made_at_the_same_place_is_not_adopted() {
+    let named_none = ["is new, and not named by vgpud's own run, after", "which said that all went well"];
+    let cases: [(FakeRival, &[&str]); 4] = [
+        (FakeRival::Fails, &[named_none[0], "which failed (Failed to create GPU instances: Insufficient"]),
+        (FakeRival::Lies, &named_none),
+        (FakeRival::NamesAnother, &named_none),
+        (FakeRival::Hangs, &["which was cut short (Waited 0.2 s for", "and left alone"]),
+    ];
+    for (rival, words) in cases {
+        let (fake, host) = on();
+        create(&host, "A100D-1-10C", 1).unwrap();
+        let before = fake.gpu_instances(gpu());
+        fake.forestall_gpu_instance(rival);
+        let text = told(create(&host, "A100D-3-40C", 0));
+        assert_holds(&text, words);
+        let after = fake.gpu_instances(gpu());
+        assert_eq!(after.len(), before.len() + 1, "{rival:?}: it is left");
+        let theirs = after[after.len() - 1];
+        let named = format!("GPU instance {theirs} (3g.40gb at");
+        assert_holds(&text, &[&named, &format!("`nvidia-smi mig -i {GPU} -dgi -gi {theirs}` ends it")]);
+        let ours = |id| mig(&host).instances.iter().any(|gi| gi.id == id && gi.ours);
+        assert!(!ours(theirs) && ours(before[0]));
+        // Nothing of vgpud's takes it along: used as somebody else's, it is left again.
+        create(&host, "A100D-3-40C", 0).unwrap();
+        destroy(&host, 0);
+        destroy(&host, 1);
+        assert_eq!(fake.gpu_instances(gpu()), [theirs], "{rival:?}");
     }
 }
 
