@@ -1,7 +1,8 @@
 //! MIG: a card in GPU instances, each with compute and memory of its own, and a vGPU in each.
 //!
 //! It is a layer on the vGPUs of virtual functions, in this order: MIG on, VFs on, which ends all GPU
-//! instances and is refused where somebody else made one, a GPU instance, a type on a VF. Back it goes in the reverse order.
+//! instances and is refused where somebody else made one, a GPU instance, a type on a VF. Back it goes in the
+//! reverse order.
 //!
 //! | rule | so |
 //! |---|---|

@@ -276,7 +276,8 @@ impl Mechanism for NvidiaVfio {
         })
     }
 
-    /// Turns the GPU's VFs on where none is and that ends nobody's GPU instances. A vGPU that is there already is destroyed and made again.
+    /// Turns the GPU's VFs on where none is and that ends nobody's GPU instances. A vGPU that is there already is
+    /// destroyed and made again.
     fn create(
         &self,
         host: &Host,
