@@ -57,6 +57,9 @@ pub fn creatable_vgpus(data: &[u8]) {
 /// What `nvidia-smi` prints of MIG.
 pub fn mig_listing(data: &[u8]) {
     let text = &crate::text(data);
+    if let Some(id) = fuzzing::created_instance(text) {
+        assert!(text.contains(&id.to_string()), "{id} of {text:?}");
+    }
     for listing in MigListing::ALL {
         match fuzzing::mig_listing(listing, text) {
             // Each takes a line of its own.

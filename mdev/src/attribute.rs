@@ -11,7 +11,7 @@ mod tests;
 
 use crate::{
     Error, Host, PciAddress,
-    nvidia::{Said, SmiCommand, Turn, sriov_manage, tool},
+    nvidia::{Said, SmiCommand, Turn, sriov_manage},
     wait,
 };
 use nix::libc::{ENODEV, ENOENT, ENOTDIR, ENXIO};
@@ -56,7 +56,7 @@ pub trait Kernel: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where it cannot be run or does not end.
     fn turn_vfs(&self, host: &Host, gpu: PciAddress, turn: Turn) -> Result<Said, Error> {
-        sriov_manage::run(&host.sriov_manage(), gpu, turn, host.patience())
+        sriov_manage::run(host, gpu, turn)
     }
 
     /// Lets `nvidia-smi` tell of a GPU's MIG, or change it, for at most [`Host::patience`]. What it says is a
@@ -65,7 +65,7 @@ pub trait Kernel: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where it cannot be run or does not end.
     fn nvidia_smi(&self, host: &Host, gpu: PciAddress, command: SmiCommand) -> Result<Said, Error> {
-        tool::run(&host.nvidia_smi(), &command.arguments(gpu), host.patience())
+        host.tools().run(gpu, &host.nvidia_smi(), &command.arguments(gpu), host.patience())
     }
 }
 

@@ -45,7 +45,7 @@ mod virtual_function;
 pub use config_space::function;
 pub use gpu::{FakeGpu, FakeMdevType, FakeXe, XeShares};
 pub use kernel::FakeKernel;
-pub use mig::FakeSmi;
+pub use mig::{FakeRival, FakeSmi};
 pub use nvidia::{FakeTurn, FakeVgpus};
 pub use skip::skip;
 
@@ -162,8 +162,13 @@ impl FakeHost {
     /// The host as the rest of the program sees it, with a patience of 40 pauses.
     #[must_use]
     pub fn host(&self) -> Host {
-        let kernel: Arc<dyn Kernel> = Arc::<FakeKernel>::clone(&self.kernel);
-        Host::new(self.kernel.root()).with_kernel(kernel).with_patience(Duration::from_millis(200))
+        Host::new(self.kernel.root()).with_kernel(self.kernel()).with_patience(Duration::from_millis(200))
+    }
+
+    /// What answers to [`host`](Self::host), for a test that stands in between.
+    #[must_use]
+    pub fn kernel(&self) -> Arc<dyn Kernel> {
+        Arc::<FakeKernel>::clone(&self.kernel)
     }
 
     /// The `n`-th write from now on (from 0) to an attribute whose path ends with `attribute` fails;
@@ -205,6 +210,11 @@ impl FakeHost {
     /// Somebody else makes a GPU instance, with a compute instance or without; returns its id.
     pub fn gpu_instance(&self, gpu: PciAddress, profile: u32, start: u8, compute: bool) -> u32 {
         self.kernel.plant_instance(gpu, profile, start, compute)
+    }
+
+    /// The next GPU instance that is asked for is made by somebody else a moment before.
+    pub fn forestall_gpu_instance(&self, rival: FakeRival) {
+        self.kernel.add("nvidia-smi", 0, Fault::Rival(rival));
     }
 
     /// The ids of a GPU's GPU instances, in the order in which they were made.

@@ -55,6 +55,12 @@ impl MigListing {
     pub const ALL: [Self; 4] = [Self::Mode, Self::Profiles, Self::Instances, Self::ComputeInstances];
 }
 
+/// Of what `nvidia-smi mig -cgi` says.
+#[must_use]
+pub fn created_instance(text: &str) -> Option<u32> {
+    listing::created(text)
+}
+
 /// How many rows such a text has.
 ///
 /// # Errors

@@ -1,7 +1,10 @@
 //! The one place that builds a path under /sys, /dev, /proc, /run or /etc.
 
 use crate::attribute::{Kernel, RunningKernel};
-use crate::{MdevUuid, PciAddress};
+use crate::{
+    MdevUuid, PciAddress,
+    nvidia::{Tools, line::Line},
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -19,6 +22,8 @@ pub struct Host {
     patience: Duration,
     nvidia: NvidiaSettings,
     mig: Arc<BTreeMap<PciAddress, MigMode>>,
+    tools: Arc<Tools>,
+    line: Arc<Line>,
 }
 
 impl Default for Host {
@@ -32,7 +37,8 @@ impl Host {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let patience = Duration::from_secs(60);
         let (nvidia, mig) = (NvidiaSettings::default(), Arc::default());
-        Self { root: root.into(), kernel: Arc::new(RunningKernel), patience, nvidia, mig }
+        let (tools, line) = (Arc::default(), Arc::default());
+        Self { root: root.into(), kernel: Arc::new(RunningKernel), patience, nvidia, mig, tools, line }
     }
 
     /// The same host, where `kernel` answers to writes.
@@ -70,6 +76,23 @@ impl Host {
     #[must_use]
     pub fn nvidia_smi(&self) -> PathBuf {
         self.path(&self.nvidia.nvidia_smi)
+    }
+
+    /// The runs of NVIDIA's tools that this process starts on this host.
+    #[must_use]
+    pub const fn tools(&self) -> &Arc<Tools> {
+        &self.tools
+    }
+
+    pub(crate) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// How long work on this GPU has waited so far, all in all, for work on other GPUs to end: time in which
+    /// nothing was the matter with it.
+    #[must_use]
+    pub fn time_in_line(&self, gpu: PciAddress) -> Duration {
+        self.line.stood(gpu)
     }
 
     /// The same host, with MIG as the settings ask for it (`mig` in `[gpu."…"]`).

@@ -7,6 +7,7 @@
 
 mod creatable;
 mod geometry;
+pub(crate) mod line;
 pub(crate) mod mdev;
 mod mig;
 mod mig_profile;
@@ -26,7 +27,7 @@ pub use mig::{InstanceUse, Mig, MigInstance, MigKind, MigOffer, MigSeen};
 pub use mig_profile::{MigProfile, MigProfileError, MigSize};
 pub use smi::SmiCommand;
 pub use sriov_manage::Turn;
-pub use tool::Said;
+pub use tool::{Said, Tools};
 pub use vgpu::{NvidiaVgpu, OfferedType, VfParent, VgpuVf};
 pub(crate) use vgpu::{TypeNames, VENDOR, current, is_unnamed, left_half_way, read};
 pub use vgpu_type::{MigPart, VgpuType, VgpuTypeError};

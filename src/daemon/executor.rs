@@ -174,6 +174,9 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where the folder cannot be read.
     fn published(&self) -> Result<Vec<SliceId>, EffectError>;
+
+    /// How long effects on this GPU have waited so far, all in all, for work on other GPUs to end.
+    fn waited_for_others(&self, gpu: PciAddress) -> Duration;
 }
 
 /// What became of an instance that was to be made clean.
@@ -503,5 +506,9 @@ impl Executor for HostExecutor {
     fn published(&self) -> Result<Vec<SliceId>, EffectError> {
         let devices = self.cdi()?.published()?;
         Ok(devices.iter().filter_map(|device| device.parse().ok()).collect())
+    }
+
+    fn waited_for_others(&self, gpu: PciAddress) -> Duration {
+        self.host.time_in_line(gpu)
     }
 }

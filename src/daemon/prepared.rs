@@ -28,6 +28,8 @@ pub struct Prepared {
     pub(super) lookout: Arc<dyn Lookout>,
     /// The same where it is a process.
     pub(super) lookout_process: Option<Arc<LookoutProcess>>,
+    /// What runs NVIDIA's tools where that is a process.
+    pub(super) vfs: Option<Arc<VfProcess>>,
     pub(super) uevents: Option<UeventSocket>,
     pub(super) sandbox: Sandbox,
 }
@@ -71,6 +73,7 @@ impl Prepared {
             state_dir,
             lookout: Arc::new(host.clone()),
             lookout_process: None,
+            vfs: None,
             uevents: kernel_events::open(),
             sandbox: Sandbox::Off,
             settings,
@@ -98,10 +101,12 @@ impl Prepared {
         self.lookout = lookout.clone();
         let tools = [self.host.sriov_manage(), self.host.nvidia_smi()];
         let vfs = match tools.iter().any(|tool| attribute::exists(tool)) {
-            true => Some(self.start_vfs().map_err(StartError::Vfs)?),
+            true => Some(Arc::new(self.start_vfs().map_err(StartError::Vfs)?)),
             false => None,
         };
-        self.host = self.host.clone().with_kernel(Arc::new(ConfinedKernel { lookout: lookout.clone(), vfs }));
+        let kernel = ConfinedKernel { lookout: lookout.clone(), vfs: vfs.clone() };
+        self.host = self.host.clone().with_kernel(Arc::new(kernel));
+        self.vfs = vfs;
         self.lookout_process = Some(lookout);
         self.sandbox = sandbox::enter(Process::Daemon(&places)).map_err(StartError::Sandbox)?;
         tracing::info!("sandbox: {}", self.sandbox);

@@ -136,6 +136,9 @@ impl Daemon {
         executor: Option<Arc<dyn Executor>>,
     ) -> Result<Self, StartError> {
         let lookout_ended = prepared.lookout_process.as_deref().map(watch_lookout).transpose()?;
+        if let Some(vfs) = &prepared.vfs {
+            vfs.listen().map_err(StartError::Vfs)?;
+        }
         let Prepared {
             settings, host, config, root, state_dir, socket, lock, lookout, uevents, sandbox, ..
         } = prepared;

@@ -8,17 +8,17 @@
 //! or change it ([`SmiCommand`]). What it can be made to do by whoever gets to run code in the daemon is that
 //! and no more.
 //!
-//! Order and answer are JSON, one to a line, on a socket that is the process's standard input; it ends
-//! when that is closed. Orders are carried out one after the other.
+//! Orders and answers are a [`Dialogue`]: those for one GPU wait for one another, and not for those of another GPU
+//! ([`mdev::nvidia::Tools`]). When the daemon ends, the process ends its runs of the tools first.
 
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::{
-    io::{self, BufRead, BufReader, Write},
+    io,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use vgpud_config::NvidiaSettings;
@@ -27,14 +27,19 @@ use vgpud_mdev::{
     attribute::{self, Kernel, RunningKernel},
     nvidia::{Said, SmiCommand, Turn},
 };
-use vgpud_vmm::lookout::LookoutProcess;
+use vgpud_vmm::{
+    dialogue::{self, Dialogue, NoAnswer},
+    lookout::LookoutProcess,
+};
 
-/// Beside the time that the tool may take.
+/// Beside the time that the tool may take, and as much for one of the same GPU before it.
 const SLACK: Duration = Duration::from_secs(5);
+
+/// Orders at once: each GPU has one under way, and perhaps one that waits for it.
+const ORDERS: usize = 256;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
-    number: u64,
     gpu: PciAddress,
     work: Work,
     within: Duration,
@@ -47,22 +52,12 @@ enum Work {
     Smi(SmiCommand),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Answer {
-    number: u64,
-    /// What went wrong, with its causes.
-    said: Result<Said, String>,
-}
+/// What the tool said, or what went wrong with its causes.
+type Answer = Result<Said, String>;
 
 /// The process, seen from the daemon.
 #[derive(Debug)]
-pub struct VfProcess(Mutex<Orders>);
-
-#[derive(Debug)]
-struct Orders {
-    last: u64,
-    stream: BufReader<UnixStream>,
-}
+pub struct VfProcess(Dialogue<Answer>);
 
 impl VfProcess {
     /// Starts `program`, which understands `vfs`; `root` is the folder to take for the host's root, and
@@ -81,56 +76,54 @@ impl VfProcess {
         }
         // It ends with the socket, as the lookout does.
         command.spawn()?;
-        Ok(Self::on(ours))
+        Self::on(ours)
     }
 
-    fn on(stream: UnixStream) -> Self {
-        Self(Mutex::new(Orders { last: 0, stream: BufReader::new(stream) }))
+    fn on(stream: UnixStream) -> io::Result<Self> {
+        Ok(Self(Dialogue::on(stream, SLACK)?))
+    }
+
+    /// Takes answers from now on, on a thread of its own.
+    ///
+    /// # Errors
+    /// Where there is no thread.
+    pub fn listen(&self) -> io::Result<()> {
+        let at_end = || tracing::error!("the process vgpud-vfs has ended; {GONE}");
+        self.0.listen("vgpud-vfs", at_end)
     }
 
     fn order(&self, gpu: PciAddress, work: Work, within: Duration) -> io::Result<Said> {
-        let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        orders.last += 1;
-        let number = orders.last;
-        orders.stream.get_ref().set_read_timeout(Some(within + SLACK))?;
-        say(orders.stream.get_mut(), &Order { number, gpu, work, within })?;
-        loop {
-            let mut line = String::new();
-            if orders.stream.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let answer: Answer = serde_json::from_str(&line)?;
-            // An answer that came too late was somebody else's.
-            if answer.number == number {
-                return answer.said.map_err(io::Error::other);
-            }
-        }
+        let answer = self.0.ask(Order { gpu, work, within }, 2 * within + SLACK);
+        let said = answer.map_err(|error| match error {
+            NoAnswer::Late => io::Error::other("the process vgpud-vfs, which runs it, does not answer"),
+            NoAnswer::Gone(source) => io::Error::new(
+                source.kind(),
+                format!("the process vgpud-vfs, which runs it, is gone; {GONE}"),
+            ),
+        });
+        said?.map_err(io::Error::other)
     }
 }
 
-fn say(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    stream.write_all(&line)
-}
+const GONE: &str = "start vgpud again, or GPUs of NVIDIA's stay as they are";
 
-/// In the process: carries out orders until there are no more.
+/// In the process: carries out orders until there are no more and those that were begun have ended.
 ///
 /// # Errors
-/// Where an order cannot be read or an answer is not taken.
+/// Where an order cannot be read or has no thread.
 pub fn serve(host: &Host, stream: UnixStream) -> io::Result<()> {
-    let mut answers = stream.try_clone()?;
-    for line in BufReader::new(stream).lines() {
-        let Order { number, gpu, work, within } = serde_json::from_str(&line?)?;
-        let said = carry_out(host, gpu, work, within);
-        say(&mut answers, &Answer { number, said })?;
-    }
-    Ok(())
+    let too_many = || Err(format!("{ORDERS} orders have not ended yet; see the kernel's log"));
+    let tools = Arc::clone(host.tools());
+    let host = host.clone();
+    let served = dialogue::serve(stream, ORDERS, too_many, move |order: Order| carry_out(&host, &order));
+    tools.close();
+    served
 }
 
 /// The daemon may have fallen into other hands: nothing but a GPU of NVIDIA's is touched, and so no sound or
 /// USB function of its card.
-fn carry_out(host: &Host, gpu: PciAddress, work: Work, within: Duration) -> Result<Said, String> {
+fn carry_out(host: &Host, order: &Order) -> Answer {
+    let Order { gpu, work, within } = *order;
     let read = |name: &str| {
         attribute::read(&host.pci_device(gpu).join(name)).map_err(|error| Failure::from(&error).line())
     };
@@ -143,7 +136,11 @@ fn carry_out(host: &Host, gpu: PciAddress, work: Work, within: Duration) -> Resu
         Work::Turn(turn) => RunningKernel.turn_vfs(&host, gpu, turn),
         Work::Smi(command) => RunningKernel.nvidia_smi(&host, gpu, command),
     };
-    said.map_err(|error| Failure::from(&error).line())
+    said.map_err(|error| match error {
+        // Of which program this is the daemon knows.
+        mdev::Error::Run { source, .. } => source.to_string(),
+        error => Failure::from(&error).line(),
+    })
 }
 
 /// The kernel as a confined daemon reaches it: some of it through processes that may do more.
@@ -151,7 +148,7 @@ fn carry_out(host: &Host, gpu: PciAddress, work: Work, within: Duration) -> Resu
 pub struct ConfinedKernel {
     pub lookout: Arc<LookoutProcess>,
     /// None where none of NVIDIA's tools was there at the start.
-    pub vfs: Option<VfProcess>,
+    pub vfs: Option<Arc<VfProcess>>,
 }
 
 impl ConfinedKernel {
@@ -160,14 +157,7 @@ impl ConfinedKernel {
             Some(vfs) => vfs.order(gpu, work, host.patience()),
             None => Err(io::Error::other(missing(&program))),
         };
-        said.map_err(|source| match source.kind() {
-            io::ErrorKind::Other => source,
-            io::ErrorKind::WouldBlock => {
-                io::Error::other("the process vgpud-vfs, which runs it, does not answer")
-            }
-            kind => io::Error::new(kind, "the process vgpud-vfs, which runs it, is gone; start vgpud again"),
-        })
-        .map_err(|source| mdev::Error::Run { program, source })
+        said.map_err(|source| mdev::Error::Run { program, source })
     }
 }
 
@@ -214,10 +204,12 @@ mod tests {
     fn host(vendor: &str, class: &str, script: &str) -> (tempfile::TempDir, Host) {
         let folder = tempfile::tempdir().unwrap();
         let host = Host::new(folder.path());
-        let gpu = host.pci_device(GPU.parse().unwrap());
-        fs::create_dir_all(&gpu).unwrap();
-        fs::write(gpu.join("vendor"), vendor).unwrap();
-        fs::write(gpu.join("class"), class).unwrap();
+        for gpu in [GPU, SECOND] {
+            let gpu = host.pci_device(gpu.parse().unwrap());
+            fs::create_dir_all(&gpu).unwrap();
+            fs::write(gpu.join("vendor"), vendor).unwrap();
+            fs::write(gpu.join("class"), class).unwrap();
+        }
         for tool in [host.sriov_manage(), host.nvidia_smi()] {
             fs::create_dir_all(tool.parent().unwrap()).unwrap();
             fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -226,17 +218,27 @@ mod tests {
         (folder, host)
     }
 
-    fn served(host: &Host, within: Duration) -> Vec<io::Result<Said>> {
+    const SECOND: &str = "0000:42:00.0";
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// The process at work on this host while `act` gives it orders.
+    fn at_work<T>(host: &Host, act: impl FnOnce(&VfProcess) -> T) -> T {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let process = VfProcess::on(ours);
+        let end = ours.try_clone().unwrap();
+        let process = VfProcess::on(ours).unwrap();
+        process.listen().unwrap();
         thread::scope(|scope| {
             scope.spawn(|| serve(host, theirs).unwrap());
-            let gpu = GPU.parse().unwrap();
-            let work = [Work::Turn(Turn::On), Work::Turn(Turn::Off), Work::Smi(SmiCommand::Destroy(9))];
-            let said = work.map(|work| process.order(gpu, work, within));
-            drop(process);
-            said.into()
+            let done = act(&process);
+            end.shutdown(std::net::Shutdown::Both).unwrap();
+            done
         })
+    }
+
+    fn served(host: &Host, within: Duration) -> Vec<io::Result<Said>> {
+        let gpu = GPU.parse().unwrap();
+        let work = [Work::Turn(Turn::On), Work::Turn(Turn::Off), Work::Smi(SmiCommand::Destroy(9))];
+        at_work(host, |process| work.map(|work| process.order(gpu, work, within)).into())
     }
 
     #[test]
@@ -281,9 +283,35 @@ mod tests {
     #[test]
     fn a_process_that_is_gone_is_an_error_and_no_wait() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let process = VfProcess::on(ours);
+        let process = VfProcess::on(ours).unwrap();
+        process.listen().unwrap();
         drop(theirs);
         let turned = process.order(GPU.parse().unwrap(), Work::Turn(Turn::On), Duration::from_secs(600));
-        turned.unwrap_err();
+        let told = turned.unwrap_err().to_string();
+        assert!(told.contains("vgpud-vfs") && told.contains("start vgpud again"), "{told}");
+    }
+
+    /// A tool that hangs keeps no other GPU's, and the process does not end before it.
+    #[test]
+    fn another_gpu_is_served_while_a_tool_hangs() {
+        let hang = "echo $$ > $(dirname $0)/pid; exec sleep 600";
+        let (folder, host) =
+            host("0x10de\n", "0x030200\n", &format!("case \"$*\" in *{GPU}*) {hang};; esac"));
+        let (first, second): (PciAddress, PciAddress) = (GPU.parse().unwrap(), SECOND.parse().unwrap());
+        let pid = || fs::read_to_string(folder.path().join("usr/bin/pid")).ok()?.trim().parse::<i32>().ok();
+        let hung = at_work(&host, |process| {
+            thread::scope(|scope| {
+                let hung = scope.spawn(|| process.order(first, Work::Smi(SmiCommand::Mode), LONG));
+                let pid = mdev::wait::until("the tool to run", LONG, || Ok::<_, mdev::wait::TimedOut>(pid()));
+                let pid = nix::unistd::Pid::from_raw(pid.unwrap());
+                for work in [Work::Turn(Turn::On), Work::Smi(SmiCommand::Mode)] {
+                    assert!(process.order(second, work, LONG).unwrap().success);
+                }
+                assert!(!hung.is_finished());
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+                hung.join().unwrap().unwrap()
+            })
+        });
+        assert!(!hung.success);
     }
 }

@@ -34,6 +34,7 @@ pub struct Worker {
     jobs: mpsc::Sender<Intent>,
     queue: VecDeque<Intent>,
     running: Option<Running>,
+    executor: Arc<dyn Executor>,
 }
 
 /// The effect that the thread is at.
@@ -42,6 +43,8 @@ pub struct Running {
     pub intent: Intent,
     pub since: Instant,
     pub since_wall: SystemTime,
+    /// What the GPU's work had waited for other GPUs before.
+    waited: Duration,
     pub patience: Patience,
 }
 
@@ -61,19 +64,20 @@ impl Worker {
     pub fn start(gpu: PciAddress, executor: Arc<dyn Executor>, reports: Sender) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::channel::<Intent>();
         let name = format!("gpu-{gpu}");
+        let runs = Arc::clone(&executor);
         std::thread::Builder::new().name(name).spawn(move || {
             while let Ok(intent) = inbox.recv() {
                 // A fault in the program must not look like a kernel that never answers.
-                let run = AssertUnwindSafe(|| executor.run(&intent.effect));
+                let run = AssertUnwindSafe(|| runs.run(&intent.effect));
                 let result = catch_unwind(run).unwrap_or(Err(EffectError::WorkerLost(gpu)));
-                let seen = intent.effect.gpus().into_iter().map(|gpu| (gpu, executor.look(gpu))).collect();
+                let seen = intent.effect.gpus().into_iter().map(|gpu| (gpu, runs.look(gpu))).collect();
                 let finished = Finished { intent, result, seen };
                 if reports.send(Message::Finished(Box::new(finished))).is_err() {
                     break;
                 }
             }
         })?;
-        Ok(Self { gpu, jobs, queue: VecDeque::new(), running: None })
+        Ok(Self { gpu, jobs, queue: VecDeque::new(), running: None, executor })
     }
 
     pub fn enqueue(&mut self, intent: Intent) {
@@ -89,6 +93,7 @@ impl Worker {
             return Ok(None);
         }
         let Some(intent) = self.queue.pop_front() else { return Ok(None) };
+        let waited = self.executor.waited_for_others(self.gpu);
         if let Err(lost) = self.jobs.send(intent.clone()) {
             return Err(lost.0);
         }
@@ -96,6 +101,7 @@ impl Worker {
             intent,
             since: Instant::now(),
             since_wall: SystemTime::now(),
+            waited,
             patience: Patience::Waiting,
         };
         Ok(Some(self.running.insert(running)))
@@ -111,11 +117,13 @@ impl Worker {
         self.running.as_ref()
     }
 
-    /// The running effect, the first time that it is found to be past its deadline.
+    /// The running effect, the first time that it is found to be past its deadline. Time in which it waited for
+    /// work on another GPU does not count.
     pub fn give_up(&mut self, deadline: impl Fn(&Effect) -> Duration) -> Option<Intent> {
         let running = self.running.as_mut()?;
-        if running.patience == Patience::GivenUp || running.since.elapsed() < deadline(&running.intent.effect)
-        {
+        let waited = self.executor.waited_for_others(self.gpu).saturating_sub(running.waited);
+        let at_work = running.since.elapsed().saturating_sub(waited);
+        if running.patience == Patience::GivenUp || at_work < deadline(&running.intent.effect) {
             return None;
         }
         running.patience = Patience::GivenUp;

@@ -219,6 +219,34 @@ fn a_guest_has_its_vgpu() {
     assert_nothing_left(&daemon);
 }
 
+/// VFs would take along what somebody else made: they stay off until that is gone.
+#[test]
+fn vfs_stay_off_where_somebody_else_has_a_gpu_instance() {
+    let card = Card::find();
+    card.smi("-i @ -mig 1").success();
+    card.smi("mig -i @ -cgi 3g.40gb -C").success();
+    let daemon = Daemon::start_with(&card.settings(None));
+    let theirs = "somebody else made GPU instance 2 (3g.40gb at 4)";
+    let why = card.shown(&daemon)["unusable"].as_str().unwrap().to_owned();
+    assert!(why.contains(theirs), "{why}");
+    let made = card.0.counter("create");
+    let refused = daemon.ctl(&format!("create A100D-1-10C --gpu {}", card.address()));
+    tell!("{}", refused.stderr);
+    let destroy = |what: &str| format!("nvidia-smi mig -i {} {what} -gi 2", card.address());
+    refused.fails_with(&[theirs, &destroy("-dci"), &destroy("-dgi")]);
+    assert_eq!((card.0.read("sriov_numvfs").as_str(), card.0.counter("create")), ("0", made));
+    assert_eq!(card.instances(), ["3g.40gb at 4"]);
+    // As it says.
+    card.smi("mig -i @ -dci -gi 2").success();
+    card.smi("mig -i @ -dgi -gi 2").success();
+    let id = card.create(&daemon, "A100D-1-10C");
+    daemon.ok(&format!("destroy {id}"));
+    wait_for("the VFs to go", MINUTE, || (card.0.read("sriov_numvfs") == "0").then_some(()));
+    card.smi("-i @ -mig 0").success();
+    card.assert_as_before();
+    assert_nothing_left(&daemon);
+}
+
 /// What goes wrong is said with its way out, and nothing is left of it.
 #[test]
 fn what_nvidia_smi_does_wrong_is_seen_through() {

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod device;
+pub mod dialogue;
 pub mod doctor;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -6,27 +6,21 @@
 //! starts its own program once more before it confines itself (`vgpud lookout`) and asks that one:
 //! the process that sees everything changes nothing, and the one that changes things does not see it.
 //!
-//! Question and answer are JSON, one to a line, on a socket that is the process's standard input; it
-//! ends when that is closed. Each question has a thread of its own there, for a reading can hang: of a
-//! device in a reset, or of a file on a network that is gone.
+//! They talk by a [`Dialogue`], since a reading can hang: of a device in a reset, or of a file on a network
+//! that is gone.
 
 use crate::{
     Error,
+    dialogue::{self, Dialogue, NoAnswer},
     holders::{HoldError, Holder, Lookout, holders},
     preflight::chain,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
-    io::{self, BufRead, BufReader, Write},
+    io,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{self, RecvTimeoutError},
-    },
-    thread,
     time::Duration,
 };
 use vgpud_mdev::{
@@ -51,23 +45,8 @@ pub enum LookoutError {
 /// The process, seen from the daemon.
 #[derive(Debug)]
 pub struct LookoutProcess {
-    questions: Mutex<UnixStream>,
-    asked: Arc<Mutex<Asked>>,
+    dialogue: Dialogue<Seen>,
     patience: Duration,
-}
-
-/// Who waits for which answer.
-#[derive(Debug)]
-struct Asked {
-    last: u64,
-    waiting: BTreeMap<u64, mpsc::Sender<Seen>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Question {
-    number: u64,
-    #[serde(flatten)]
-    subject: Subject,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,23 +56,12 @@ enum Subject {
     ConfigSpace { of: PciAddress },
 }
 
-#[derive(Serialize, Deserialize)]
-struct Answer {
-    number: u64,
-    #[serde(flatten)]
-    seen: Seen,
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Seen {
     Holders(Vec<Holder>),
     ConfigSpace(Option<Vec<u8>>),
     Failed(String),
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LookoutProcess {
@@ -115,9 +83,7 @@ impl LookoutProcess {
     }
 
     fn on(stream: UnixStream, patience: Duration) -> io::Result<Self> {
-        stream.set_write_timeout(Some(patience))?;
-        let asked = Asked { last: 0, waiting: BTreeMap::new() };
-        Ok(Self { questions: Mutex::new(stream), asked: Arc::new(Mutex::new(asked)), patience })
+        Ok(Self { dialogue: Dialogue::on(stream, patience)?, patience })
     }
 
     /// Takes answers from now on, on a thread of its own, which the daemon may not have when it starts
@@ -126,61 +92,19 @@ impl LookoutProcess {
     /// # Errors
     /// Where there is no thread.
     pub fn listen(&self, at_end: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let (asked, answers) = (Arc::clone(&self.asked), lock(&self.questions).try_clone()?);
-        thread::Builder::new().name("lookout".into()).spawn(move || {
-            read(&asked, answers);
-            at_end();
-        })?;
-        Ok(())
+        self.dialogue.listen("lookout", at_end)
     }
 
     fn ask(&self, subject: Subject) -> Result<Seen, LookoutError> {
-        let (sender, answer) = mpsc::channel();
-        let number = {
-            let mut asked = lock(&self.asked);
-            asked.last += 1;
-            let number = asked.last;
-            asked.waiting.insert(number, sender);
-            number
-        };
-        let said = say(&mut lock(&self.questions), &Question { number, subject });
-        let seen = said.map_err(LookoutError::Gone).and_then(|()| {
-            answer.recv_timeout(self.patience).map_err(|error| match error {
-                RecvTimeoutError::Timeout => LookoutError::Late { within: self.patience },
-                RecvTimeoutError::Disconnected => LookoutError::Gone(io::ErrorKind::UnexpectedEof.into()),
-            })
+        let seen = self.dialogue.ask(subject, self.patience).map_err(|error| match error {
+            NoAnswer::Late => LookoutError::Late { within: self.patience },
+            NoAnswer::Gone(source) => LookoutError::Gone(source),
         });
-        lock(&self.asked).waiting.remove(&number);
         match seen? {
             Seen::Failed(why) => Err(LookoutError::Failed { why }),
             seen => Ok(seen),
         }
     }
-}
-
-/// Hands each answer to who waits for it, until there are no more. One that came too late is dropped.
-fn read(asked: &Mutex<Asked>, answers: UnixStream) {
-    for line in BufReader::new(answers).lines() {
-        let answer = line.and_then(|line| Ok(serde_json::from_str(&line)?));
-        let Answer { number, seen } = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::error!(%error, "vgpud-lookout does not answer any more");
-                break;
-            }
-        };
-        if let Some(waiting) = lock(asked).waiting.remove(&number) {
-            // Gone: nobody waits any more.
-            let _ = waiting.send(seen);
-        }
-    }
-    lock(asked).waiting.clear();
-}
-
-fn say(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    stream.write_all(&line)
 }
 
 /// An answer to another question.
@@ -229,25 +153,13 @@ const READINGS: usize = 64;
 /// # Errors
 /// Where a question cannot be read or has no thread.
 pub fn serve(host: &Host, stream: UnixStream) -> io::Result<()> {
-    let answers = Arc::new(Mutex::new(stream.try_clone()?));
-    for line in BufReader::new(stream).lines() {
-        let Question { number, subject } = serde_json::from_str(&line?)?;
-        // Each thread has one.
-        if Arc::strong_count(&answers) > READINGS {
-            let why = format!(
-                "{READINGS} readings have not ended yet; a device or a file system hangs, see the kernel's log"
-            );
-            say(&mut lock(&answers), &Answer { number, seen: Seen::Failed(why) })?;
-            continue;
-        }
-        let (host, answers) = (host.clone(), Arc::clone(&answers));
-        thread::Builder::new().spawn(move || {
-            let answer = Answer { number, seen: see(&host, subject) };
-            // Nobody takes it: the daemon is gone, and so is the next question.
-            let _ = say(&mut lock(&answers), &answer);
-        })?;
-    }
-    Ok(())
+    let too_many = || {
+        Seen::Failed(format!(
+            "{READINGS} readings have not ended yet; a device or a file system hangs, see the kernel's log"
+        ))
+    };
+    let host = host.clone();
+    dialogue::serve(stream, READINGS, too_many, move |subject| see(&host, subject))
 }
 
 fn see(host: &Host, subject: Subject) -> Seen {
@@ -264,7 +176,7 @@ fn see(host: &Host, subject: Subject) -> Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::{fs, thread};
 
     const PATIENCE: Duration = Duration::from_secs(60);
     const GPU: &str = "0000:41:00.0";
@@ -314,7 +226,7 @@ mod tests {
             } else {
                 assert_eq!(seen.unwrap(), [Holder { pid: 7, program: "vmm".into() }]);
             }
-            lookout.questions.lock().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
+            lookout.dialogue.hang_up();
             serving.join().unwrap().unwrap();
         }
     }
@@ -328,9 +240,10 @@ mod tests {
         let (lookout, theirs) = pair(PATIENCE);
         let server = host.clone();
         let serving = thread::spawn(move || serve(&server, theirs));
-        for number in 1000..1000 + READINGS as u64 {
+        for _ in 0..READINGS {
             let subject = Subject::ConfigSpace { of: GPU.parse().unwrap() };
-            say(&mut lock(&lookout.questions), &Question { number, subject }).unwrap();
+            let told = lookout.dialogue.ask(subject, Duration::ZERO);
+            assert!(matches!(told, Err(NoAnswer::Late)), "{told:?}");
         }
         let why = chain(&lookout.holders(&nodes).unwrap_err());
         assert!(why.contains("64 readings have not ended yet"), "{why}");
@@ -341,38 +254,8 @@ mod tests {
             Ok::<_, vgpud_mdev::wait::TimedOut>(lookout.holders(&nodes).ok())
         });
         assert_eq!(seen.unwrap().len(), 1);
-        lookout.questions.lock().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
+        lookout.dialogue.hang_up();
         serving.join().unwrap().unwrap();
-    }
-
-    #[test]
-    fn each_gets_the_answer_to_its_own_question_in_whatever_order_they_come() {
-        let (lookout, theirs) = pair(PATIENCE);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut theirs = theirs;
-                let questions: Vec<Question> = BufReader::new(theirs.try_clone().unwrap())
-                    .lines()
-                    .take(2)
-                    .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
-                    .collect();
-                let late = Answer { number: 99, seen: Seen::Holders(vec![]) };
-                say(&mut theirs, &late).unwrap();
-                for Question { number, subject } in questions.into_iter().rev() {
-                    let Subject::Holders { group, .. } = subject else { panic!("{number}") };
-                    let pid = group.unwrap().to_str().unwrap().parse().unwrap();
-                    let holders = vec![Holder { pid, program: "vmm".into() }];
-                    say(&mut theirs, &Answer { number, seen: Seen::Holders(holders) }).unwrap();
-                }
-            });
-            for pid in [5_u32, 6] {
-                let lookout = &lookout;
-                scope.spawn(move || {
-                    let nodes = VfioNodes { group: Some(pid.to_string().into()), cdev: None };
-                    assert_eq!(lookout.holders(&nodes).unwrap()[0].pid, pid);
-                });
-            }
-        });
     }
 
     #[test]
@@ -391,6 +274,6 @@ mod tests {
         let late =
             matches!(&error, Error::Hold(HoldError::Lookout { source: LookoutError::Late { .. }, .. }));
         assert!(late, "{error:?}");
-        assert!(lock(&lookout.asked).waiting.is_empty());
+        assert_eq!(lookout.dialogue.waiting(), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Faults that a test plants.
 
+use super::FakeRival;
 use crate::PciAddress;
 use nix::errno::Errno;
 
@@ -10,6 +11,8 @@ pub(super) enum Fault {
     /// It is done, and then the process is killed.
     Die,
     Vanish(PciAddress),
+    /// Somebody else is faster.
+    Rival(FakeRival),
 }
 
 /// A fault that waits for its write.

@@ -332,7 +332,7 @@ impl Kernel for FakeKernel {
                 self.vanish_in(&mut state, device);
                 return Err(Errno::ENODEV.into());
             }
-            Some(Fault::Die) | None => {}
+            Some(Fault::Die | Fault::Rival(_)) | None => {}
         }
         let answer = self.answer(&mut state, below, value);
         if matches!(fault, Some(Fault::Die)) {
@@ -347,7 +347,7 @@ impl Kernel for FakeKernel {
         match fault {
             Some(Fault::Errno(errno)) => return Ok(Said { success: false, words: errno.desc().to_owned() }),
             Some(Fault::Ignore) => return Ok(Said { success: true, words: String::new() }),
-            Some(Fault::Vanish(_) | Fault::Die) | None => {}
+            Some(Fault::Vanish(_) | Fault::Die | Fault::Rival(_)) | None => {}
         }
         let said = self.turn(&mut state, gpu, turn);
         if matches!(fault, Some(Fault::Die)) {

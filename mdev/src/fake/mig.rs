@@ -28,6 +28,19 @@ pub enum FakeSmi {
     Fails(String),
 }
 
+/// What becomes of a run that makes a GPU instance where somebody else makes one a moment before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FakeRival {
+    /// It fails, for there is no room.
+    Fails,
+    /// It fails all the same, and says that all went well.
+    Lies,
+    /// The same, and names another GPU instance.
+    NamesAnother,
+    /// It does not end.
+    Hangs,
+}
+
 /// A card's MIG.
 #[derive(Clone, Debug)]
 pub(super) struct FakeMig {
@@ -136,10 +149,7 @@ impl FakeKernel {
             Some(FakeSmi::Missing) => {
                 return Err(Error::Run { program, source: io::ErrorKind::NotFound.into() });
             }
-            Some(FakeSmi::Hangs) => {
-                let what = format!("{} to end", program.display());
-                return Err(crate::wait::TimedOut { what, within: host.patience() }.into());
-            }
+            Some(FakeSmi::Hangs) => return Err(hung(host)),
             _ => {}
         }
         if !matches!(command, Mode | Profiles | Instances | ComputeInstances) {
@@ -153,10 +163,11 @@ impl FakeKernel {
                     self.vanish_in(state, device);
                     return Ok(said(false, "No devices were found"));
                 }
+                Some(Fault::Rival(rival)) => return self.forestall(state, host, gpu, command, rival),
                 Some(Fault::Die) | None => {}
             }
             let done = match self.change_mig(state, gpu, command) {
-                Ok(()) => said(true, "All done."),
+                Ok(words) => said(true, &words),
                 Err(why) => said(false, why),
             };
             if matches!(fault, Some(Fault::Die)) {
@@ -198,13 +209,14 @@ impl FakeKernel {
         state: &mut State,
         gpu: PciAddress,
         command: SmiCommand,
-    ) -> Result<(), &'static str> {
+    ) -> Result<String, &'static str> {
         let card = state.gpus.get(&gpu).cloned().ok_or("No devices were found")?;
         let used = self.used_instances(&card);
         let has_vfs = self.tree().read(&format!("{}/sriov_numvfs", folder(gpu))).as_deref() != Some("0");
         let by_reset = card.vgpus.as_ref().is_some_and(|vgpus| vgpus.mig_by_reset);
         let mig = state.mig.get_mut(&gpu).ok_or("Not Supported")?;
         let at = |mig: &FakeMig, id: u32| mig.instances.iter().position(|gi| gi.id == id).ok_or("Not Found");
+        let mut words = "All done.".to_owned();
         match command {
             SmiCommand::SetMode(mode) if mig.pending == mode => {}
             SmiCommand::SetMode(_) if has_vfs || !mig.instances.is_empty() => {
@@ -216,7 +228,7 @@ impl FakeKernel {
                     mig.mode = mode;
                 }
             }
-            SmiCommand::Create { profile, start } => drop(mig.create(&card, profile, Some(start))?),
+            SmiCommand::Create { profile, start } => words = made(mig.create(&card, profile, Some(start))?),
             SmiCommand::Destroy(id) => {
                 let at = at(mig, id)?;
                 if mig.instances[at].compute || used.contains(&id) {
@@ -234,8 +246,36 @@ impl FakeKernel {
             | SmiCommand::ComputeInstances => {}
         }
         self.list_types(state, &card);
-        Ok(())
+        Ok(words)
     }
+
+    fn forestall(
+        &self,
+        state: &mut State,
+        host: &Host,
+        gpu: PciAddress,
+        command: SmiCommand,
+        rival: FakeRival,
+    ) -> Result<Said, Error> {
+        self.change_mig(state, gpu, command).expect("there is room for the other one");
+        let said = |success, words: &str| Ok(Said { success, words: words.to_owned() });
+        match rival {
+            FakeRival::Fails => said(false, "Failed to create GPU instances: Insufficient Resources"),
+            FakeRival::Lies => said(true, "All done."),
+            FakeRival::NamesAnother => said(true, &made(99)),
+            FakeRival::Hangs => Err(hung(host)),
+        }
+    }
+}
+
+/// As the tool says it.
+fn made(id: u32) -> String {
+    format!("Successfully created GPU instance ID {id:>2} on GPU  0 using profile MIG (ID  0)\n")
+}
+
+fn hung(host: &Host) -> Error {
+    let what = format!("{} to end", host.nvidia_smi().display());
+    crate::wait::TimedOut { what, within: host.patience() }.into()
 }
 
 fn profiles_table(card: &FakeGpu, mig: &FakeMig) -> String {

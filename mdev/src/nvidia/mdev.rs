@@ -22,7 +22,9 @@ mod offer;
 mod tests;
 
 use super::{
-    Mig, NvidiaVgpu, VENDOR, left_half_way, profiles,
+    Mig, NvidiaVgpu, VENDOR, left_half_way,
+    mig::change::spare_others,
+    profiles,
     sriov_manage::{self, Before},
     vfio::{LETTING_GO, NvidiaVfio},
     vgpu::{DRIVER, current},
@@ -218,7 +220,10 @@ impl Mechanism for NvidiaMdev {
         }
         let before = match attribute::exists(&host.mdev_parent(gpu)) {
             true => Before::On,
-            false => sriov_manage::turn_on(host, gpu)?,
+            false => {
+                spare_others(host, gpu)?;
+                sriov_manage::turn_on(host, gpu)?
+            }
         };
         make(host, gpu, profile, uuid).map_err(|error| match before {
             Before::On => error,

@@ -1,7 +1,8 @@
 //! MIG: a card in GPU instances, each with compute and memory of its own, and a vGPU in each.
 //!
 //! It is a layer on the vGPUs of virtual functions, in this order: MIG on, VFs on, which ends all GPU
-//! instances, a GPU instance, a type on a VF. Back it goes in the reverse order.
+//! instances and is refused where somebody else made one, a GPU instance, a type on a VF. Back it goes in the
+//! reverse order.
 //!
 //! | rule | so |
 //! |---|---|
@@ -9,7 +10,7 @@
 //! | a GPU instance has a place, and nothing moves | [`room`] counts by the card's geometry, and each is made at the place that spoils least |
 //! | the driver picks the GPU instance of a vGPU | there is one that nobody uses, and what was picked is read afterwards |
 //! | nothing of it outlives a start of the host, or one of `sriov-manage` | what vgpud made is noted where that does not either ([`notes`]) |
-//! | a GPU instance is somebody else's unless vgpud noted it | one that backs no vGPU and has no compute instance is used, and left when its vGPU goes; any other is left alone |
+//! | a GPU instance is somebody else's unless vgpud noted it and its own run named it | one that backs no vGPU and has no compute instance is used, and left when its vGPU goes; any other is left alone |
 //!
 //! A profile, a type and an instance belong together by [`MigClass`] and attribute, never by their text.
 //!
@@ -298,7 +299,7 @@ pub(crate) fn read(host: &Host, gpu: PciAddress, id: PciId, vgpus: Option<&Nvidi
 }
 
 impl Mig {
-    /// Why no vGPU can be made while MIG is as it is, as the end of a sentence.
+    /// Why no vGPU can be made while MIG and its GPU instances are as they are, as the end of a sentence.
     pub(super) fn unusable(&self, gpu: &Gpu) -> Option<String> {
         match &self.seen {
             Err(why) => Some(format!("whether MIG is on is not known: {why}")),
@@ -307,6 +308,7 @@ impl Mig {
                  `nvidia-smi -i {} --gpu-reset`",
                 seen.mode, seen.pending, gpu.address
             )),
+            Ok(seen) if !gpu.has_vfs() => change::endangered(gpu.address, &seen.instances),
             Ok(_) => None,
         }
     }

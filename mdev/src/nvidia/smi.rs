@@ -69,7 +69,7 @@ pub(super) struct Smi<'a> {
 }
 
 impl Smi<'_> {
-    /// Reads, and waits no longer than a reading takes: what hangs here holds up all who need a tool of NVIDIA's.
+    /// Reads, and waits no longer than a reading takes: what hangs here holds up the look at all GPUs.
     fn ask(&self, command: SmiCommand) -> Result<Said, Error> {
         let host = self.host.clone().with_patience(READING.min(self.host.patience()));
         host.kernel().nvidia_smi(&host, self.gpu, command)

@@ -7,7 +7,8 @@
 //! `pci-pf-stub`. So what counts is what sysfs shows afterwards.
 //!
 //! The tool has to get the driver's `unbindLock` of the GPU, which it does not while a program uses
-//! NVML, such as DCGM's; then it is tried again some times.
+//! NVML, such as DCGM's; then it is tried again some times. Whether vgpud's own `nvidia-smi` for another GPU can be
+//! one of those, for a moment, is not documented.
 
 use super::vgpu::{self, DRIVER, STUB, stranded};
 use crate::{
@@ -17,11 +18,14 @@ use crate::{
     virtual_function::VirtualFunction,
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, time::Duration};
 
 /// How often the tool is run while something keeps the GPU's lock.
 const TRIES: u32 = 5;
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// For what lies between a run and the end of its turn.
+const SLACK: Duration = Duration::from_secs(10);
 
 /// Which way VFs are turned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,8 +146,7 @@ pub(super) fn turn_off(host: &Host, gpu: PciAddress) -> Result<(), Error> {
 fn turn(host: &Host, gpu: PciAddress, turn: Turn) -> Result<(), Error> {
     let mut tries = 1;
     let turned = loop {
-        let turned =
-            host.kernel().turn_vfs(host, gpu, turn).map_err(|error| cut_short(host, gpu, turn, error))?;
+        let turned = run_in_turn(host, gpu, turn).map_err(|error| cut_short(host, gpu, turn, error))?;
         if !is_locked_out(&turned) || tries == TRIES || State::read(host, gpu)?.is(turn) {
             break turned;
         }
@@ -173,6 +176,14 @@ fn turn(host: &Host, gpu: PciAddress, turn: Turn) -> Result<(), Error> {
     Err(Error::SriovManage { gpu, found, way_out })
 }
 
+/// Runs the tool when no other GPU's run of it is under way.
+fn run_in_turn(host: &Host, gpu: PciAddress, turn: Turn) -> Result<Said, Error> {
+    // What is before it may have waited for another tool of its GPU, and then run for as long.
+    let longest = 2 * host.patience() + tool::DYING + SLACK;
+    let _turn = host.line().stand(gpu, longest)?;
+    host.kernel().turn_vfs(host, gpu, turn)
+}
+
 /// A run that did not come to its end may have left the GPU half-way: that is what must be mended.
 fn cut_short(host: &Host, gpu: PciAddress, turn: Turn, error: Error) -> Error {
     match State::read(host, gpu) {
@@ -185,12 +196,13 @@ fn cut_short(host: &Host, gpu: PciAddress, turn: Turn, error: Error) -> Error {
     }
 }
 
-/// Runs the tool, and ends it where it takes longer than `within`.
+/// Runs the tool, and ends it where it takes longer than the host's patience.
 ///
 /// # Errors
 /// Where it cannot be run or does not end.
-pub(crate) fn run(tool: &Path, gpu: PciAddress, turn: Turn, within: Duration) -> Result<Said, Error> {
-    let said = tool::run(tool, &[turn.option().to_owned(), gpu.to_string()], within)?;
+pub(crate) fn run(host: &Host, gpu: PciAddress, turn: Turn) -> Result<Said, Error> {
+    let arguments = [turn.option().to_owned(), gpu.to_string()];
+    let said = host.tools().run(gpu, &host.sriov_manage(), &arguments, host.patience())?;
     tracing::info!(%gpu, option = turn.option(), success = said.success, words = said.words, "sriov-manage");
     Ok(said)
 }

@@ -1,26 +1,40 @@
-//! Running one of NVIDIA's tools, which say what they did, and must end in time.
+//! Running NVIDIA's tools, which say what they did, and must end in time.
+//!
+//! One runs at a time for each GPU, and GPUs do not wait for one another here (runs of `sriov-manage` do,
+//! [`line`](super::line)). One that is not over in time is killed with all that it started. What the kernel holds
+//! (state D) cannot be: then nothing more is run for that GPU until it is let go, so that at most one for each
+//! GPU is stuck.
 
-use crate::Error;
+use crate::{Error, PciAddress, wait};
 use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fmt,
-    io::{self, Read},
+    io::{self, ErrorKind, Read},
     os::unix::process::CommandExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use vgpud_config::Shown;
 
 /// Longest text that is kept of what a tool says. The longest list of `nvidia-smi` that is known, of the
 /// profiles of an RTX PRO 6000, has some 3,000 bytes.
-const LONGEST: u64 = 32 << 10;
+const LONGEST: usize = 32 << 10;
+
+/// How long what was killed may take to be gone.
+pub(super) const DYING: Duration = Duration::from_secs(1);
+
+/// Between two looks at what is stuck.
+const STUCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a tool says that it came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,117 +57,237 @@ impl fmt::Display for Said {
     }
 }
 
-/// One run at a time: `sriov-manage` gives the ids of a GPU to another driver for a moment, and gets no lock
-/// of a GPU while a program such as `nvidia-smi` looks at it.
-static RUNS: Mutex<()> = Mutex::new(());
-
-/// Runs the tool as root's tools are run, and ends it where it takes longer than `within`.
-///
-/// # Errors
-/// Where it cannot be run or does not end.
-pub(crate) fn run(tool: &Path, arguments: &[String], within: Duration) -> Result<Said, Error> {
-    let _alone = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
-    let failed = |source| Error::Run { program: tool.to_owned(), source };
-    let (reader, writer) = io::pipe().map_err(failed)?;
-    let mut command = Command::new(tool);
-    command.args(arguments).env_clear();
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C").current_dir("/");
-    command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
-    // What it starts ends with it.
-    command.process_group(0);
-    let child = command.spawn().map_err(failed)?;
-    // It holds the pipe's other end.
-    drop(command);
-    let (sender, words) = mpsc::channel();
-    thread::Builder::new().spawn(move || sender.send(listen(reader))).map_err(failed)?;
-    let status = end(child, tool, within)?;
-    // A program that the tool left behind may keep the pipe open; then its words are not waited for.
-    let words = words.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-    tracing::debug!(tool = %tool.display(), ?arguments, %status, words, "run");
-    Ok(Said { success: status.success(), words })
+/// A run that SIGKILL does not end.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "{}, run for GPU {gpu} as process group {group}, has been stuck in the kernel since {} and cannot be killed; \
+     until it ends, no tool of NVIDIA's is run for this GPU; the kernel log says why (`dmesg`), and a restart of \
+     the host may be the only way out",
+    program.display(),
+    humantime::format_rfc3339_seconds(*since)
+)]
+struct Stuck {
+    gpu: PciAddress,
+    program: PathBuf,
+    group: u32,
+    since: SystemTime,
 }
 
-/// The beginning of what is said; the rest is let through, so that nobody waits for a reader.
-fn listen(mut pipe: io::PipeReader) -> String {
-    let mut words = Vec::new();
-    // What was read before an error counts.
-    let _ = (&mut pipe).take(LONGEST).read_to_end(&mut words);
-    thread::spawn(move || io::copy(&mut pipe, &mut io::sink()));
-    String::from_utf8_lossy(&words).trim().to_owned()
+/// The runs of this process: at most one for each GPU.
+#[derive(Debug)]
+pub struct Tools {
+    state: Mutex<State>,
+    ended: Condvar,
+    kill: fn(Pid),
 }
 
-fn end(mut child: Child, tool: &Path, within: Duration) -> Result<ExitStatus, Error> {
-    let failed = |source| Error::Run { program: tool.to_owned(), source };
-    let what = format!("{} to end (`device` under [timeouts] gives it more time)", tool.display());
-    let ended = crate::wait::until(&what, within, || child.try_wait().map_err(failed));
-    let Err(Error::TimedOut(_)) = &ended else { return ended };
-    if let Ok(group) = i32::try_from(child.id()) {
-        // Where it has just ended there is nothing to end.
-        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+#[derive(Debug, Default)]
+struct State {
+    runs: BTreeMap<PciAddress, Run>,
+    /// No more is begun.
+    closed: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Run {
+    Going(PathBuf),
+    Stuck(Stuck),
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        // Where it has just ended there is nothing to kill.
+        let kill = |group| {
+            let _ = killpg(group, Signal::SIGKILL);
+        };
+        Self { state: Mutex::default(), ended: Condvar::new(), kill }
     }
-    // One that is stuck in the kernel stays; the deadline is what is told either way.
-    let _ = crate::wait::until(&what, Duration::from_secs(1), || child.try_wait().map_err(failed));
-    ended
+}
+
+impl Tools {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins no more runs, and waits for those that are under way, each of which has a deadline. What is stuck
+    /// is not waited for.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let going = |state: &mut State| state.runs.values().any(|run| matches!(run, Run::Going(_)));
+        drop(self.ended.wait_while(state, going));
+    }
+
+    /// Runs the tool for a GPU as root's tools are run, and ends it where it takes longer than `within`. One that
+    /// runs for the same GPU is waited for before, for as long.
+    ///
+    /// # Errors
+    /// Where it cannot be run or does not end, and at once where one for this GPU is stuck.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        gpu: PciAddress,
+        tool: &Path,
+        arguments: &[String],
+        within: Duration,
+    ) -> Result<Said, Error> {
+        let failed = |source| Error::Run { program: tool.to_owned(), source };
+        let seat = self.take_seat(gpu, tool, within)?;
+        let since = SystemTime::now();
+        let mut process = Process::start(tool, arguments).map_err(failed)?;
+        let what = format!("{} to end (`device` under [timeouts] gives it more time)", tool.display());
+        let ended = wait::until(&what, within, || process.ended().map_err(failed));
+        let status = match ended {
+            Ok(status) => status,
+            Err(Error::TimedOut(late)) => {
+                (self.kill)(process.group());
+                let gone = wait::until(&what, DYING, || process.gone().map_err(failed));
+                let Err(Error::TimedOut(_)) = gone else { return Err(gone.err().unwrap_or(late.into())) };
+                let (program, group) = (tool.to_owned(), process.child.id());
+                let stuck = Stuck { gpu, program, group, since };
+                tracing::error!(%gpu, "{stuck}");
+                seat.keep_for(process, &stuck).map_err(failed)?;
+                return Err(failed(io::Error::other(stuck)));
+            }
+            Err(error) => return Err(error),
+        };
+        let words = process.words.text();
+        tracing::debug!(%gpu, tool = %tool.display(), ?arguments, %status, words, "run");
+        Ok(Said { success: status.success(), words })
+    }
+
+    fn take_seat(self: &Arc<Self>, gpu: PciAddress, tool: &Path, within: Duration) -> Result<Seat, Error> {
+        let going = |state: &mut State| matches!(state.runs.get(&gpu), Some(Run::Going(_))) && !state.closed;
+        let waited = self.ended.wait_timeout_while(self.state(), within, going);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let refused = |source| Err(Error::Run { program: tool.to_owned(), source });
+        if state.closed {
+            return refused(io::Error::other("vgpud has ended"));
+        }
+        match state.runs.get(&gpu) {
+            Some(Run::Stuck(stuck)) => refused(io::Error::other(stuck.clone())),
+            Some(Run::Going(other)) => {
+                let what = format!("{}, which runs for GPU {gpu}, to end", other.display());
+                Err(wait::TimedOut { what, within }.into())
+            }
+            None => {
+                state.runs.insert(gpu, Run::Going(tool.to_owned()));
+                Ok(Seat { tools: Arc::clone(self), gpu })
+            }
+        }
+    }
+}
+
+/// The right to run a tool for a GPU, until it is dropped.
+#[derive(Debug)]
+struct Seat {
+    tools: Arc<Tools>,
+    gpu: PciAddress,
+}
+
+impl Seat {
+    /// Keeps it for what is stuck until that has ended and was reaped.
+    fn keep_for(self, mut process: Process, stuck: &Stuck) -> io::Result<()> {
+        self.tools.state().runs.insert(self.gpu, Run::Stuck(stuck.clone()));
+        self.tools.ended.notify_all();
+        let group = stuck.group;
+        thread::Builder::new().name(format!("stuck-{}", self.gpu)).spawn(move || {
+            let seat = self;
+            // As long as the kernel has it; one that cannot be looked at is over.
+            while let Ok(None) = process.gone() {
+                wait::rest(STUCK_PAUSE);
+            }
+            tracing::info!(gpu = %seat.gpu, group, "what was stuck has ended");
+        })?;
+        Ok(())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.tools.state().runs.remove(&self.gpu);
+        self.tools.ended.notify_all();
+    }
+}
+
+/// A tool that was started, with all that it starts.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    words: Words,
+}
+
+impl Process {
+    fn start(tool: &Path, arguments: &[String]) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let mut command = Command::new(tool);
+        command.args(arguments).env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C").current_dir("/");
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        // What it starts ends with it.
+        command.process_group(0);
+        // The command holds the pipe's other end, and goes.
+        Ok(Self { child: command.spawn()?, words: Words::of(reader) })
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Its status when it has ended. What it left behind is not waited for.
+    fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        // In this order: what it wrote last is there when it has ended.
+        let status = self.child.try_wait()?;
+        self.words.take();
+        Ok(status)
+    }
+
+    /// Whether it was reaped and nothing that it started is there: nobody has the pipe's other end or is in its
+    /// group. In the group alone there may be a dead one that nobody reaps, and at the pipe a service.
+    fn gone(&mut self) -> io::Result<Option<()>> {
+        let is_reaped = self.ended()?.is_some();
+        let is_alone = || self.words.is_over || killpg(self.group(), None) == Err(Errno::ESRCH);
+        Ok((is_reaped && is_alone()).then_some(()))
+    }
+}
+
+/// What a tool says: the beginning is kept, and the rest let through, so that it does not wait for a reader.
+#[derive(Debug)]
+struct Words {
+    pipe: io::PipeReader,
+    kept: Vec<u8>,
+    /// Nobody is left to say anything.
+    is_over: bool,
+}
+
+impl Words {
+    const fn of(pipe: io::PipeReader) -> Self {
+        Self { pipe, kept: Vec::new(), is_over: false }
+    }
+
+    /// Takes what is there, and no more than a pipe holds some times over.
+    fn take(&mut self) {
+        let mut part = [0; 16 << 10];
+        for _ in 0..64 {
+            match self.pipe.read(&mut part) {
+                Ok(0) => self.is_over = true,
+                Ok(count) => {
+                    let room = LONGEST - self.kept.len();
+                    self.kept.extend_from_slice(&part[..count.min(room)]);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // Nothing now; what was read before another error counts.
+                Err(_) => {}
+            }
+            break;
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.kept).trim().to_owned()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
-
-    fn tool(folder: &Path, script: &str) -> PathBuf {
-        let path = folder.join("sriov-manage");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    }
-
-    fn arguments() -> [String; 2] {
-        ["-e", "0000:41:00.0"].map(str::to_owned)
-    }
-
-    fn ran(script: &str, within: Duration) -> Result<Said, Error> {
-        let folder = tempfile::tempdir().unwrap();
-        run(&tool(folder.path(), script), &arguments(), within)
-    }
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn its_words_and_its_exit_code_are_told() {
-        let turned = ran("echo \"$@ $LC_ALL\"; echo Cannot obtain unbindLock >&2; exit 3", LONG).unwrap();
-        assert_eq!(turned.words, "-e 0000:41:00.0 C\nCannot obtain unbindLock");
-        assert!(!turned.success);
-        assert_eq!(turned.to_string(), "failed (Cannot obtain unbindLock)");
-        let turned = ran("exit 0", LONG).unwrap();
-        assert_eq!((turned.success, turned.words.as_str()), (true, ""));
-    }
-
-    #[test]
-    fn much_that_it_says_neither_stops_it_nor_is_kept() {
-        let turned = ran("yes | head -c 1000000", LONG).unwrap();
-        assert!(turned.success);
-        assert!(turned.words.len() <= 32 << 10, "{}", turned.words.len());
-    }
-
-    #[test]
-    fn it_is_ended_with_all_that_it_started() {
-        let folder = tempfile::tempdir().unwrap();
-        let pid = folder.path().join("pid");
-        let script = format!("sleep 600 & echo $! > {}; wait", pid.display());
-        let told = run(&tool(folder.path(), &script), &arguments(), Duration::from_millis(500));
-        assert!(matches!(told, Err(Error::TimedOut(_))), "{told:?}");
-        let child = format!("/proc/{}/stat", fs::read_to_string(pid).unwrap().trim());
-        let gone = crate::wait::until("its child to end", LONG, || {
-            let stat = fs::read_to_string(&child).unwrap_or_default();
-            Ok::<_, crate::wait::TimedOut>((stat.is_empty() || stat.contains(") Z ")).then_some(()))
-        });
-        gone.unwrap();
-    }
-
-    #[test]
-    fn a_tool_that_is_not_there_is_named() {
-        let told = run(Path::new("/nowhere/sriov-manage"), &arguments(), LONG);
-        assert!(told.unwrap_err().to_string().contains("/nowhere/sriov-manage"));
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | VFs are turned on by `sriov-manage` alone, all at once | the first vGPU does it, the last one gone turns them off ([`super::sriov_manage`]) |
 //! | that ends mixed sizes which were set while VFs were off | it is the administrator's to set them with VFs on |
-//! | it ends GPU instances of MIG too | they are made when VFs are on, one for each vGPU ([`super::mig`]) |
+//! | it ends GPU instances of MIG too | they are made when VFs are on, one for each vGPU ([`super::mig`]); somebody else's are in the way, and named |
 //! | a VF becomes a vGPU when the number of a type is written to `nvidia/current_vgpu_type`, and a spare by 0 | a profile is a type's name, and its number is read from the VF's own list right before |
 //! | the driver refuses types that it lists (EIO), and what was set before is lost | the type is read back, and a VF that got none is left a spare |
 //! | writing 0 fails while a VM holds the VF (EBUSY, EPERM) | it is tried for 10 s, and the error says so |
@@ -276,7 +276,8 @@ impl Mechanism for NvidiaVfio {
         })
     }
 
-    /// Turns the GPU's VFs on where none is. A vGPU that is there already is destroyed and made again.
+    /// Turns the GPU's VFs on where none is and that ends nobody's GPU instances. A vGPU that is there already is
+    /// destroyed and made again.
     fn create(
         &self,
         host: &Host,
@@ -285,6 +286,7 @@ impl Mechanism for NvidiaVfio {
         name: InstanceName,
     ) -> Result<Instance, Error> {
         let index = shares::index_of(self.kind(), gpu, name)?;
+        mig::spare_others(host, gpu)?;
         let ready = mig::prepare(host, gpu, profile).and_then(|()| sriov_manage::turn_on(host, gpu));
         let before = ready.map_err(|error| error.after_undo(&gpu, mig::put_back(host, gpu)))?;
         match before {

@@ -9,6 +9,7 @@ mod disk;
 mod process;
 #[cfg(target_arch = "x86_64")]
 mod sandbox;
+mod tools;
 
 use process::{Home, LIMIT, Vgpud};
 use std::{

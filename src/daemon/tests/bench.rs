@@ -497,4 +497,8 @@ impl Executor for Gate {
     fn published(&self) -> Result<Vec<SliceId>, EffectError> {
         self.inner.published()
     }
+
+    fn waited_for_others(&self, gpu: PciAddress) -> Duration {
+        self.inner.waited_for_others(gpu)
+    }
 }

@@ -15,6 +15,7 @@ use std::{
     io::Write as _,
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use vgpud_config::PciAddress;
 use vgpud_mdev as mdev;
@@ -64,6 +65,10 @@ impl Executor for Witness {
 
     fn published(&self) -> Result<Vec<SliceId>, EffectError> {
         self.inner.published()
+    }
+
+    fn waited_for_others(&self, gpu: PciAddress) -> Duration {
+        self.inner.waited_for_others(gpu)
     }
 }
 

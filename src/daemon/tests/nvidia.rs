@@ -1,13 +1,21 @@
 //! vGPUs of NVIDIA's over the daemon's life: made anew between owners, and known by name where the
 //! driver names them no longer.
 
-use super::bench::{Bench, MDEV, SRIOV};
+use super::bench::{Bench, LIMIT, MDEV, SECOND, SRIOV, create};
 use crate::api;
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
 use vgpud_config::{PciAddress, Reuse};
 use vgpud_mdev::{
-    InstanceName, MechanismKind, VfIndex,
+    self as mdev, Host, InstanceName, MechanismKind, VfIndex,
+    attribute::Kernel,
     fake::{FakeGpu, FakeHost, FakeVgpus, Machine},
     mechanism,
+    nvidia::{Said, Turn},
 };
 
 const VF0: &str = "sys/bus/pci/devices/0000:41:00.0/virtfn0/nvidia/current_vgpu_type";
@@ -222,4 +230,82 @@ async fn a_vgpu_that_is_there_already_is_not_taken_for_a_new_one() {
     bench.at_rest().await;
     assert_eq!(bench.types_written()[before..], ["0", "1152"]);
     assert_eq!(bench.phases().await["s1"], api::Phase::Ready);
+}
+
+/// A `sriov-manage` that hangs on one GPU until it is let go.
+#[derive(Debug)]
+struct Hanging {
+    kernel: Arc<dyn Kernel>,
+    on: PciAddress,
+    hang: Mutex<Hang>,
+    moved: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hang {
+    Coming,
+    Now,
+    Over,
+}
+
+impl Hanging {
+    fn until(&self, wanted: Hang) {
+        let hang = self.hang.lock().unwrap();
+        let (hang, _) = self.moved.wait_timeout_while(hang, LIMIT, |hang| *hang != wanted).unwrap();
+        assert_eq!(*hang, wanted);
+    }
+
+    fn set(&self, hang: Hang) {
+        *self.hang.lock().unwrap() = hang;
+        self.moved.notify_all();
+    }
+}
+
+impl Kernel for Hanging {
+    fn write(&self, path: &Path, value: &str) -> io::Result<()> {
+        self.kernel.write(path, value)
+    }
+
+    fn pause(&self, time: Duration) {
+        self.kernel.pause(time);
+    }
+
+    fn turn_vfs(&self, host: &Host, gpu: PciAddress, turn: Turn) -> Result<Said, mdev::Error> {
+        if gpu == self.on {
+            self.set(Hang::Now);
+            self.until(Hang::Over);
+        }
+        self.kernel.turn_vfs(host, gpu, turn)
+    }
+}
+
+/// One runs at a time on a host: who waits for that of another GPU is as well as before, however long it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_waits_for_anothers_sriov_manage_is_not_held_to_its_deadline() {
+    let card = |gpu: &str| FakeGpu::new(gpu).nvidia(8, &FakeVgpus::l40s());
+    let mut bench = Bench::new(&FakeHost::machine().gpu(card(SRIOV)).gpu(card(SECOND)));
+    let hanging = Arc::new(Hanging {
+        kernel: bench.fake.kernel(),
+        on: SRIOV.parse().unwrap(),
+        hang: Mutex::new(Hang::Coming),
+        moved: Condvar::new(),
+    });
+    bench.host = bench.fake.host().with_kernel(Arc::clone(&hanging) as _);
+    bench.settings.scrub.reuse = Reuse::Reset;
+    bench.settings.timeouts.device = Duration::from_millis(600);
+    bench.start(None).await;
+    let first = tokio::spawn(create(bench.client(), "L40S-8Q", SRIOV, 1, None));
+    let wait = Arc::clone(&hanging);
+    tokio::task::spawn_blocking(move || wait.until(Hang::Now)).await.unwrap();
+    let second = tokio::spawn(create(bench.client(), "L40S-8Q", SECOND, 1, None));
+    // The GPU whose tool hangs is out of use for it, twice as long ago as would do for the other.
+    assert_eq!(first.await.unwrap().unwrap_err().reason, "KERNEL_STUCK");
+    tokio::time::sleep(bench.settings.timeouts.device * 2).await;
+    assert!(!second.is_finished());
+    hanging.set(Hang::Over);
+    assert_eq!(second.await.unwrap().unwrap()[0].phase(), api::Phase::Ready);
+    let quarantined =
+        bench.client().list_quarantine(api::ListQuarantineRequest {}).await.unwrap().into_inner();
+    let gpus: Vec<_> = quarantined.gpus.iter().map(|found| found.gpu.as_str()).collect();
+    assert_eq!(gpus, [SRIOV]);
 }

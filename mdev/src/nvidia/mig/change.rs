@@ -7,7 +7,7 @@ use crate::{
     Error, Host, PciAddress, ProfileName,
     nvidia::{
         GeometryProfile,
-        smi::{SmiCommand, called},
+        smi::{SmiCommand, called, listing},
         tool::Said,
     },
     physical_function::PhysicalFunction,
@@ -15,6 +15,34 @@ use crate::{
 };
 use std::path::Path;
 use vgpud_config::MigMode;
+
+/// Sees to it that VFs can be turned on without ending what somebody else made. Where they are on that is done,
+/// and what is there now is not concerned.
+///
+/// # Errors
+/// Names the GPU instances, and the way out.
+pub(in crate::nvidia) fn spare_others(host: &Host, gpu: PciAddress) -> Result<(), Error> {
+    let Some(card) = Card::find(host, gpu)? else { return Ok(()) };
+    if card.has_vfs()? || card.mode()? != Some(MigMode::On) {
+        return Ok(());
+    }
+    match endangered(gpu, &card.instances()?) {
+        Some(why) => Err(Error::Unusable { gpu, why }),
+        None => Ok(()),
+    }
+}
+
+/// Why VFs are not turned on, as the end of a sentence: it would end what somebody else made.
+pub(super) fn endangered(gpu: PciAddress, there: &[MigInstance]) -> Option<String> {
+    let others: Vec<_> = there.iter().filter(|instance| is_foreign(instance)).collect();
+    let strangers = strangers(gpu, &others);
+    (!others.is_empty()).then(|| {
+        format!(
+            "its VFs are off, and turning them on would end all its GPU instances{strangers}; or leave the GPU to \
+             its user"
+        )
+    })
+}
 
 /// Sets MIG as the settings ask for it, where the GPU has no VFs, and refuses a profile that there is not
 /// while MIG is as it is then. Nothing is done of a GPU that has no MIG.
@@ -279,12 +307,19 @@ impl Card<'_> {
         self.notes().add(profile, start)?;
         let command = SmiCommand::Create { profile, start };
         let said = self.smi().change(command);
-        // One that did not end in time may have done it.
         let there = self.instances()?;
-        if there.iter().any(|made| made.place == place) {
+        // There was none at the place before.
+        let made = there.iter().find(|made| made.place == place);
+        if let (Some(made), Ok(said)) = (made, &said)
+            && said.success
+            && listing::created(&said.words) == Some(made.id)
+        {
             return Ok(());
         }
         self.notes().remove(profile, start)?;
+        if let Some(made) = made {
+            return Err(self.not_ours(made, command, said));
+        }
         let is_new = |made: &MigInstance| !before.iter().any(|other| other.place == made.place);
         let shown = there
             .into_iter()
@@ -292,6 +327,28 @@ impl Card<'_> {
             .map_or_else(|| "there is no new GPU instance".to_owned(), |made| format!("{made} is new"));
         let way_out = "see what else changes MIG (`nvidia-smi mig -lgi`)";
         Err(self.not_done(&format!("{shown}, and {place} was wanted,"), command, &said?, way_out))
+    }
+
+    /// What is where a GPU instance was to be made, and not named by the run that was to make it: somebody else's, or
+    /// of a run that was cut short.
+    fn not_ours(&self, made: &MigInstance, command: SmiCommand, said: Result<Said, Error>) -> Error {
+        let way_out =
+            format!("`{}` ends it where nobody needs it", called(self.gpu, SmiCommand::Destroy(made.id)));
+        match said {
+            Ok(said) => self.not_done(
+                &format!("{made} is new, and not named by vgpud's own run,"),
+                command,
+                &said,
+                &way_out,
+            ),
+            Err(error) => {
+                let called = called(self.gpu, command);
+                let why = error.with_causes();
+                let found =
+                    format!("{made} is new after `{called}`, which was cut short ({why}), and left alone");
+                Error::Mig { gpu: self.gpu, found, way_out }
+            }
+        }
     }
 
     fn end(&self, instance: &MigInstance) -> Result<(), Error> {

@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
     Instance, InstanceName, Mechanism, Taken,
-    fake::{FakeGpu, FakeHost, FakeSmi, FakeTurn, FakeVgpus},
+    fake::{FakeGpu, FakeHost, FakeRival, FakeSmi, FakeTurn, FakeVgpus},
     instance, inventory,
-    nvidia::{Turn, vfio::NvidiaVfio},
+    nvidia::{SmiCommand, Turn, mdev::NvidiaMdev, vfio::NvidiaVfio},
 };
 use nix::errno::Errno;
 use std::{collections::BTreeMap, error::Error as _, panic};
@@ -16,6 +16,10 @@ fn gpu() -> PciAddress {
 
 fn vf(index: u16) -> InstanceName {
     InstanceName::Vf(VfIndex(index))
+}
+
+fn mdev() -> InstanceName {
+    InstanceName::Mdev(crate::MdevUuid(uuid::Uuid::nil()))
 }
 
 fn profile(name: &str) -> ProfileName {
@@ -282,6 +286,78 @@ fn gpu_instances_of_somebody_else_are_used_or_named_and_left() {
         ],
     );
     assert_eq!(mig(&host).instances[1].used_by, InstanceUse::Compute);
+}
+
+/// Turning VFs on ends all GPU instances, and somebody else's are not vgpud's to end.
+#[test]
+fn vfs_stay_off_where_somebody_else_has_gpu_instances() {
+    for wanted in [None, Some(MigMode::On), Some(MigMode::Off)] {
+        let (fake, host) = machine(&FakeVgpus::a100(MigMode::On), wanted);
+        let ours = fake.gpu_instance(gpu(), 19, 6, false);
+        let notes = Notes { host: &host, gpu: gpu() };
+        notes.add(19, 6).unwrap();
+        let large = fake.gpu_instance(gpu(), 9, 0, true);
+        let before = (fake.snapshot(), fake.gpu_instances(gpu()));
+        let words = [
+            "its VFs are off, and turning them on would end all its GPU instances",
+            &format!(
+                "; somebody else made GPU instance {large} (3g.40gb at 0): `nvidia-smi mig -i {GPU} -dci -gi"
+            ),
+            &format!("and then `nvidia-smi mig -i {GPU} -dgi -gi {large}` ends it"),
+            "or leave the GPU to its user",
+        ];
+        assert_holds(&NvidiaVfio.unusable(&seen(&host)).unwrap(), &words);
+        let name = if wanted == Some(MigMode::Off) { "A100D-40C" } else { "A100D-1-10C" };
+        assert_holds(&told(create(&host, name, 0)), &words);
+        assert_holds(&told(NvidiaMdev.create(&host, gpu(), &profile(name), mdev())), &words);
+        let changes = fake.writes().into_iter().filter(|(path, _)| path == "nvidia-smi").count();
+        assert_eq!((changes, (fake.snapshot(), fake.gpu_instances(gpu()))), (0, before));
+
+        // Its user has ended it: what vgpud made itself is in nobody's way.
+        host.kernel().nvidia_smi(&host, gpu(), SmiCommand::DestroyCompute(large)).unwrap();
+        host.kernel().nvidia_smi(&host, gpu(), SmiCommand::Destroy(large)).unwrap();
+        assert_eq!(fake.gpu_instances(gpu()), [ours]);
+        assert_eq!(NvidiaVfio.unusable(&seen(&host)), None);
+        if wanted != Some(MigMode::Off) {
+            create(&host, name, 0).unwrap();
+            // VFs are on: whoever makes one now knows that they share the GPU.
+            fake.gpu_instance(gpu(), 9, 0, true);
+            assert_eq!(NvidiaVfio.unusable(&seen(&host)), None);
+            create(&host, name, 1).unwrap();
+        }
+    }
+}
+
+/// Somebody makes one where ours was to be: it is theirs, whatever our run comes to.
+#[test]
+fn a_gpu_instance_that_somebody_made_at_the_same_place_is_not_adopted() {
+    let named_none = ["is new, and not named by vgpud's own run, after", "which said that all went well"];
+    let cases: [(FakeRival, &[&str]); 4] = [
+        (FakeRival::Fails, &[named_none[0], "which failed (Failed to create GPU instances: Insufficient"]),
+        (FakeRival::Lies, &named_none),
+        (FakeRival::NamesAnother, &named_none),
+        (FakeRival::Hangs, &["which was cut short (Waited 0.2 s for", "and left alone"]),
+    ];
+    for (rival, words) in cases {
+        let (fake, host) = on();
+        create(&host, "A100D-1-10C", 1).unwrap();
+        let before = fake.gpu_instances(gpu());
+        fake.forestall_gpu_instance(rival);
+        let text = told(create(&host, "A100D-3-40C", 0));
+        assert_holds(&text, words);
+        let after = fake.gpu_instances(gpu());
+        assert_eq!(after.len(), before.len() + 1, "{rival:?}: it is left");
+        let theirs = after[after.len() - 1];
+        let named = format!("GPU instance {theirs} (3g.40gb at");
+        assert_holds(&text, &[&named, &format!("`nvidia-smi mig -i {GPU} -dgi -gi {theirs}` ends it")]);
+        let ours = |id| mig(&host).instances.iter().any(|gi| gi.id == id && gi.ours);
+        assert!(!ours(theirs) && ours(before[0]));
+        // Nothing of vgpud's takes it along: used as somebody else's, it is left again.
+        create(&host, "A100D-3-40C", 0).unwrap();
+        destroy(&host, 0);
+        destroy(&host, 1);
+        assert_eq!(fake.gpu_instances(gpu()), [theirs], "{rival:?}");
+    }
 }
 
 #[test]

@@ -199,6 +199,19 @@ fn table(
     if last_is_border { Ok(()) } else { Err(ListingError::Unfinished { table }) }
 }
 
+/// Of `mig -cgi`: the id of the GPU instance that it made; none where it names none, or several.
+///
+/// ```text
+/// Successfully created GPU instance ID  9 on GPU  0 using profile MIG 1g.10gb (ID 19)
+/// ```
+pub fn created(text: &str) -> Option<u32> {
+    let ids =
+        text.lines().filter_map(|line| line.trim().strip_prefix("Successfully created GPU instance ID "));
+    let mut ids = ids.filter_map(|rest| number(rest.split_whitespace().next()?));
+    let id = ids.next()?;
+    ids.next().is_none().then_some(id)
+}
+
 fn number<T: TryFrom<u32>>(text: &str) -> Option<T> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     let number: u32 = text.parse().ok().filter(|_| plain)?;

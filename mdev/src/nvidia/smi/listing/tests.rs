@@ -57,6 +57,19 @@ fn profiles_with_their_counts() {
 }
 
 #[test]
+fn the_id_of_what_was_made() {
+    const MADE: &str =
+        "Successfully created GPU instance ID 13 on GPU  0 using profile MIG 3g.40gb (ID  9)\n";
+    const COMPUTE: &str =
+        "Successfully created compute instance ID  0 on GPU  0 GPU instance ID 13 using profile";
+    assert_eq!(created(MADE), Some(13));
+    assert_eq!(created(&format!("{MADE}{COMPUTE}\n")), Some(13));
+    for none in ["", "All done.", COMPUTE, &MADE.replace("13", "x"), &MADE.repeat(2)] {
+        assert_eq!(created(none), None, "{none}");
+    }
+}
+
+#[test]
 fn instances_with_their_places() {
     let read = instances(INSTANCES).unwrap();
     let told: Vec<_> =
