@@ -24,12 +24,12 @@ fn sixteen_tenants_at_once_have_their_own_slice_and_no_other() {
         .iter()
         .map(|(_, id)| {
             let command = format!("gpu list write mark-of-{id} check mark-of-{id} hold 3600");
-            daemon.run(&format!("{id} --owner tenant-{id} --memory 128MiB -- {command}"))
+            let mut vm = daemon.run(&format!("{id} --owner tenant-{id} --memory 128MiB -- {command}"));
+            // Sixteen boots at once take an emulated CPU much longer than one after the other.
+            vm.wait_for("holding");
+            vm
         })
         .collect();
-    for vm in &mut running {
-        vm.wait_for("holding");
-    }
     // Only now, when every tenant has written: a mark that went astray would be in somebody's window.
     for ((gpu, id), vm) in tenants.iter().zip(&running) {
         let slice = daemon.slice(id);
