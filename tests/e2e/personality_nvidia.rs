@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "personality_nvidia/mediated.rs"]
+mod mediated;
 mod support;
 
 use nix::errno::Errno;

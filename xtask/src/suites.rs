@@ -148,7 +148,7 @@ pub fn all() -> Vec<Suite> {
         Suite::new("mechanisms", debian().gpus(["mi300x", "flex170", "simmdev", "rtx5070", "b580"]), 10),
         Suite::new("vendors", debian().gpus(["mi300x-gim", "b60"]), 15),
         Suite::new("personalities", debian().gpus(["mi300x-gim", "mi300x-gim", "flex170-xe", "b60"]), 10),
-        Suite::new("personality_nvidia", debian().gpus(["a100", "l40s"]), 15),
+        Suite::new("personality_nvidia", debian().gpus(["a100", "l40s", "t4"]), 15),
         Suite::by_cdev(
             "personality_nvidia",
             &["a100", "l40s"],
@@ -162,6 +162,7 @@ pub fn all() -> Vec<Suite> {
             15,
             &["a_vgpu_from_its_creation_to_its_end", "a_guest_has_its_vgpu"],
         ),
+        Suite::new("nvidia_mdev", debian().gpus(["a100", "t4"]), 15),
         Suite::new("mig", debian().gpus(["a100"]), 20),
         Suite::new("sandbox", debian().gpus(["mi300x", "simmdev"]), 10),
         Suite::new("layout", debian().gpus(["sim", "simmdev", "mi300x-gim"]), 15),

@@ -106,12 +106,22 @@ pub(super) fn expect(host: &Host, gpu: PciAddress, wanted: Framework) -> Result<
 
 fn make(host: &Host, gpu: PciAddress, profile: &ProfileName, uuid: MdevUuid) -> Result<Instance, Error> {
     expect(host, gpu, Framework::Mediated)?;
-    let mut offered = Vec::new();
+    let (mut offered, mut unreadable) = (Vec::new(), None);
     for parent in parents(host, gpu)? {
-        offered.extend(types(host, parent)?.into_iter().map(|mdev| (parent, mdev)));
+        match types(host, parent) {
+            Ok(types) => offered.extend(types.into_iter().map(|mdev| (parent, mdev))),
+            // One VF that is not well hides no other: it is the reason only where no other serves.
+            Err(error) => {
+                tracing::warn!(%parent, "{error}");
+                unreadable = unreadable.or(Some(error));
+            }
+        }
     }
     let named = |mdev: &MdevType| profile_of(mdev).as_ref() == Some(profile);
     let Some((parent, mdev)) = offered.iter().find(|(_, mdev)| named(mdev) && mdev.available > 0) else {
+        if let Some(error) = unreadable {
+            return Err(error);
+        }
         if !offered.iter().any(|(_, mdev)| named(mdev)) {
             return Err(Error::NoSuchProfile { gpu, profile: profile.clone() });
         }

@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/slab.h>
+#include <linux/vfio.h>
 #include "simgpu_mdev.h"
 
 static const struct {
@@ -28,8 +29,8 @@ static bool window_is_free(struct vgpu_parent *vp, unsigned int unit,
 	return find_next_bit(vp->used, unit + units, unit) >= unit + units;
 }
 
-int vgpu_window_get(struct vgpu_parent *vp, unsigned int units,
-		    unsigned int *unit)
+static int vgpu_window_get(struct vgpu_parent *vp, unsigned int units,
+			   unsigned int *unit)
 {
 	guard(mutex)(&vp->lock);
 	for (*unit = 0; *unit + units <= vp->nr_units; *unit += units) {
@@ -41,21 +42,70 @@ int vgpu_window_get(struct vgpu_parent *vp, unsigned int units,
 	return -ENOSPC;
 }
 
-void vgpu_window_put(struct vgpu_parent *vp, unsigned int units,
-		     unsigned int unit)
-{
-	guard(mutex)(&vp->lock);
-	bitmap_clear(vp->used, unit, units);
-}
-
 static void vgpu_parent_free(struct kref *kref)
 {
 	kfree(container_of(kref, struct vgpu_parent, kref));
 }
 
-void vgpu_parent_put(struct vgpu_parent *vp)
+static void vgpu_parent_put(struct vgpu_parent *vp)
 {
 	kref_put(&vp->kref, vgpu_parent_free);
+}
+
+/* A window of a device that was made. */
+struct vgpu_claim {
+	struct vgpu_parent *vp;
+	unsigned int unit;
+	unsigned int units;
+};
+
+static void vgpu_claim_put(void *owner)
+{
+	struct vgpu_claim *claim = owner;
+	struct vgpu_parent *vp = claim->vp;
+
+	scoped_guard(mutex, &vp->lock)
+		bitmap_clear(vp->used, claim->unit, claim->units);
+	kfree(claim);
+	vgpu_parent_put(vp);
+}
+
+static int vgpu_make(struct mdev_device *mdev)
+{
+	struct vgpu_parent *vp = to_vgpu_parent(mdev->type);
+	struct vgpu_claim *claim = kzalloc(sizeof(*claim), GFP_KERNEL);
+	int ret;
+
+	if (!claim)
+		return -ENOMEM;
+	claim->vp = vp;
+	claim->units = to_vgpu_type(mdev->type)->units;
+	ret = vgpu_window_get(vp, claim->units, &claim->unit);
+	if (ret) {
+		kfree(claim);
+		return ret;
+	}
+	/* A file of the device that is still open may outlive the parent. */
+	kref_get(&vp->kref);
+	return simgpu_vgpu_make(mdev, &(struct vgpu_window) {
+		.gpu = vp->gpu,
+		.offset = (u64)claim->unit * VGPU_UNIT,
+		.size = (u64)claim->units * VGPU_UNIT,
+		.put = vgpu_claim_put,
+		.owner = claim,
+	});
+}
+
+static int vgpu_probe(struct mdev_device *mdev)
+{
+	struct simgpu *gpu = to_vgpu_parent(mdev->type)->gpu;
+	int ret;
+
+	ret = simgpu_create_begin(gpu);
+	if (!ret)
+		ret = vgpu_make(mdev);
+	simgpu_create_end(gpu, ret);
+	return ret;
 }
 
 static unsigned int vgpu_get_available(struct mdev_type *mtype)
@@ -80,6 +130,20 @@ static ssize_t vgpu_show_description(struct mdev_type *mtype, char *buf)
 			  "num_heads=1, frl_config=60, framebuffer=%uM, max_resolution=1920x1080, max_instance=%u\n",
 			  units * (VGPU_UNIT / SZ_1M), vp->nr_units / units);
 }
+
+static struct mdev_driver vgpu_mdev_driver = {
+	.device_api = VFIO_DEVICE_API_PCI_STRING,
+	.probe = vgpu_probe,
+	.remove = simgpu_vgpu_remove,
+	.get_available = vgpu_get_available,
+	.show_description = vgpu_show_description,
+	.driver = {
+		.name = "simgpu_vgpu",
+		.owner = THIS_MODULE,
+		.mod_name = KBUILD_MODNAME,
+		.dev_groups = simgpu_vgpu_groups,
+	},
+};
 
 static int vgpu_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
@@ -144,8 +208,6 @@ static int __init vgpu_init(void)
 {
 	int ret;
 
-	vgpu_mdev_driver.get_available = vgpu_get_available;
-	vgpu_mdev_driver.show_description = vgpu_show_description;
 	ret = mdev_register_driver(&vgpu_mdev_driver);
 	if (ret)
 		return ret;

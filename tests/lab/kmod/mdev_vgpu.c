@@ -21,12 +21,7 @@
 
 struct vgpu {
 	struct vfio_device vdev;
-	struct vgpu_parent *vp;
-	struct simgpu *gpu;
-	unsigned int unit;
-	unsigned int units;
-	u64 vram_offset;
-	u64 vram_size;
+	struct vgpu_window window;
 	struct mutex lock;		/* guards config */
 	u8 config[PCI_CFG_SPACE_SIZE];
 	u8 writable[PCI_CFG_SPACE_SIZE];
@@ -55,7 +50,7 @@ static void vgpu_config_power_on(struct vgpu *vgpu)
 
 	put_unaligned_le16(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER,
 			   writable + PCI_COMMAND);
-	put_unaligned_le64(~(vgpu->vram_size - 1),
+	put_unaligned_le64(~(vgpu->window.size - 1),
 			   writable + PCI_BASE_ADDRESS_0);
 	writable[PCI_CACHE_LINE_SIZE] = 0xff;
 	writable[PCI_INTERRUPT_LINE] = 0xff;
@@ -64,8 +59,8 @@ static void vgpu_config_power_on(struct vgpu *vgpu)
 /* Resets like vfio-pci: when asked to, and around each user. */
 static int vgpu_reset(struct vgpu *vgpu)
 {
-	int ret = simgpu_window_reset(vgpu->gpu, vgpu->vram_offset,
-				      vgpu->vram_size);
+	int ret = simgpu_window_reset(vgpu->window.gpu, vgpu->window.offset,
+				      vgpu->window.size);
 
 	if (ret)
 		return ret;
@@ -129,9 +124,9 @@ static ssize_t vgpu_config_write(struct vgpu *vgpu, const char __user *buf,
 /* Bytes of the window from @offset on, at most @count. */
 static size_t vgpu_window_bytes(struct vgpu *vgpu, size_t count, u64 offset)
 {
-	if (offset >= vgpu->vram_size)
+	if (offset >= vgpu->window.size)
 		return 0;
-	return min_t(u64, count, vgpu->vram_size - offset);
+	return min_t(u64, count, vgpu->window.size - offset);
 }
 
 static ssize_t vgpu_read(struct vfio_device *vdev, char __user *buf,
@@ -149,8 +144,8 @@ static ssize_t vgpu_read(struct vfio_device *vdev, char __user *buf,
 		count = vgpu_window_bytes(vgpu, count, offset);
 		if (!count)
 			return -EINVAL;
-		done = simgpu_vram_read(vgpu->gpu, buf, count,
-					vgpu->vram_offset + offset);
+		done = simgpu_vram_read(vgpu->window.gpu, buf, count,
+					vgpu->window.offset + offset);
 		break;
 	default:
 		return -EINVAL;
@@ -175,8 +170,8 @@ static ssize_t vgpu_write(struct vfio_device *vdev, const char __user *buf,
 		count = vgpu_window_bytes(vgpu, count, offset);
 		if (!count)
 			return -EINVAL;
-		done = simgpu_vram_write(vgpu->gpu, buf, count,
-					 vgpu->vram_offset + offset);
+		done = simgpu_vram_write(vgpu->window.gpu, buf, count,
+					 vgpu->window.offset + offset);
 		break;
 	default:
 		return -EINVAL;
@@ -195,14 +190,14 @@ static int vgpu_mmap(struct vfio_device *vdev, struct vm_area_struct *vma)
 
 	if (REGION_INDEX(pos) != VFIO_PCI_BAR0_REGION_INDEX ||
 	    !(vma->vm_flags & VM_SHARED) ||
-	    offset >= vgpu->vram_size || size > vgpu->vram_size - offset)
+	    offset >= vgpu->window.size || size > vgpu->window.size - offset)
 		return -EINVAL;
 
 	/* As simgpu maps it: one memory type for all mappings of a page. */
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 	return io_remap_pfn_range(vma, vma->vm_start,
-				  PHYS_PFN(simgpu_vram_phys(vgpu->gpu,
-							    vgpu->vram_offset + offset)),
+				  PHYS_PFN(simgpu_vram_phys(vgpu->window.gpu,
+							    vgpu->window.offset + offset)),
 				  size, vma->vm_page_prot);
 }
 
@@ -242,7 +237,7 @@ static long vgpu_get_region_info(struct vgpu *vgpu, void __user *arg)
 			     VFIO_REGION_INFO_FLAG_WRITE;
 		break;
 	case VFIO_PCI_BAR0_REGION_INDEX:
-		info.size = vgpu->vram_size;
+		info.size = vgpu->window.size;
 		info.flags = VFIO_REGION_INFO_FLAG_READ |
 			     VFIO_REGION_INFO_FLAG_WRITE |
 			     VFIO_REGION_INFO_FLAG_MMAP;
@@ -288,23 +283,7 @@ static long vgpu_ioctl(struct vfio_device *vdev, unsigned int cmd,
 
 static int vgpu_init_dev(struct vfio_device *vdev)
 {
-	struct mdev_device *mdev = to_mdev_device(vdev->dev);
-	struct vgpu_parent *vp = to_vgpu_parent(mdev->type);
-	struct vgpu *vgpu = to_vgpu(vdev);
-	int ret;
-
-	vgpu->units = to_vgpu_type(mdev->type)->units;
-	ret = vgpu_window_get(vp, vgpu->units, &vgpu->unit);
-	if (ret)
-		return ret;
-	/* A file of the device that is still open may outlive the parent. */
-	kref_get(&vp->kref);
-	vgpu->vp = vp;
-	vgpu->gpu = vp->gpu;
-	vgpu->vram_offset = (u64)vgpu->unit * VGPU_UNIT;
-	vgpu->vram_size = (u64)vgpu->units * VGPU_UNIT;
-	mutex_init(&vgpu->lock);
-	vgpu_config_power_on(vgpu);
+	mutex_init(&to_vgpu(vdev)->lock);
 	return 0;
 }
 
@@ -312,8 +291,7 @@ static void vgpu_release_dev(struct vfio_device *vdev)
 {
 	struct vgpu *vgpu = to_vgpu(vdev);
 
-	vgpu_window_put(vgpu->vp, vgpu->units, vgpu->unit);
-	vgpu_parent_put(vgpu->vp);
+	vgpu->window.put(vgpu->window.owner);
 }
 
 static const struct vfio_device_ops vgpu_dev_ops = {
@@ -333,14 +311,19 @@ static const struct vfio_device_ops vgpu_dev_ops = {
 	.detach_ioas = vfio_iommufd_emulated_detach_ioas,
 };
 
-static int vgpu_make(struct mdev_device *mdev)
+/* Makes the device in its parent's probe. */
+int simgpu_vgpu_make(struct mdev_device *mdev, const struct vgpu_window *window)
 {
 	struct vgpu *vgpu;
 	int ret;
 
 	vgpu = vfio_alloc_device(vgpu, vdev, &mdev->dev, &vgpu_dev_ops);
-	if (IS_ERR(vgpu))
+	if (IS_ERR(vgpu)) {
+		window->put(window->owner);
 		return PTR_ERR(vgpu);
+	}
+	vgpu->window = *window;
+	vgpu_config_power_on(vgpu);
 	ret = vfio_register_emulated_iommu_dev(&vgpu->vdev);
 	if (ret) {
 		vfio_put_device(&vgpu->vdev);
@@ -349,34 +332,24 @@ static int vgpu_make(struct mdev_device *mdev)
 	dev_set_drvdata(&mdev->dev, vgpu);
 	return 0;
 }
-
-static int vgpu_probe(struct mdev_device *mdev)
-{
-	struct simgpu *gpu = to_vgpu_parent(mdev->type)->gpu;
-	int ret;
-
-	ret = simgpu_create_begin(gpu);
-	if (!ret)
-		ret = vgpu_make(mdev);
-	simgpu_create_end(gpu, ret);
-	return ret;
-}
+EXPORT_SYMBOL_GPL(simgpu_vgpu_make);
 
 /* Waits until the user has closed the device. */
-static void vgpu_remove(struct mdev_device *mdev)
+void simgpu_vgpu_remove(struct mdev_device *mdev)
 {
 	struct vgpu *vgpu = dev_get_drvdata(&mdev->dev);
 
 	vfio_unregister_group_dev(&vgpu->vdev);
 	vfio_put_device(&vgpu->vdev);
 }
+EXPORT_SYMBOL_GPL(simgpu_vgpu_remove);
 
 static ssize_t vram_offset_show(struct device *dev,
 				struct device_attribute *attr, char *buf)
 {
 	struct vgpu *vgpu = dev_get_drvdata(dev);
 
-	return sysfs_emit(buf, "%llu\n", vgpu->vram_offset);
+	return sysfs_emit(buf, "%llu\n", vgpu->window.offset);
 }
 static DEVICE_ATTR_RO(vram_offset);
 
@@ -385,7 +358,7 @@ static ssize_t vram_size_show(struct device *dev,
 {
 	struct vgpu *vgpu = dev_get_drvdata(dev);
 
-	return sysfs_emit(buf, "%llu\n", vgpu->vram_size);
+	return sysfs_emit(buf, "%llu\n", vgpu->window.size);
 }
 static DEVICE_ATTR_RO(vram_size);
 
@@ -400,19 +373,8 @@ static const struct attribute_group vgpu_group = {
 	.attrs = vgpu_attrs,
 };
 
-static const struct attribute_group *vgpu_groups[] = {
+const struct attribute_group *simgpu_vgpu_groups[] = {
 	&vgpu_group,
 	NULL,
 };
-
-struct mdev_driver vgpu_mdev_driver = {
-	.device_api = VFIO_DEVICE_API_PCI_STRING,
-	.probe = vgpu_probe,
-	.remove = vgpu_remove,
-	.driver = {
-		.name = "simgpu_vgpu",
-		.owner = THIS_MODULE,
-		.mod_name = KBUILD_MODNAME,
-		.dev_groups = vgpu_groups,
-	},
-};
+EXPORT_SYMBOL_GPL(simgpu_vgpu_groups);

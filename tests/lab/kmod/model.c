@@ -93,6 +93,12 @@ static const struct simgpu_model models[] = {
 		.total_vfs = 1, .vf_device = 0x2f04,
 		.vf_offset = PCI_DEVFN(1, 0), .vf_stride = PCI_DEVFN(1, 0),
 	}, {
+		/* NVIDIA T4: vGPUs are mediated devices of the PF */
+		.name = "t4", .driver = SIMGPU_DRIVER_NVIDIA,
+		.vendor = PCI_VENDOR_ID_NVIDIA, .device = 0x1eb8,
+		.subvendor = PCI_VENDOR_ID_NVIDIA, .subdevice = 0x1eb8,
+		.class = CLASS_3D, .vram_size = SZ_16M,
+	}, {
 		/* NVIDIA L40S; where VFs lie is the L20's, of the same chip */
 		.name = "l40s", .driver = SIMGPU_DRIVER_NVIDIA,
 		.vendor = PCI_VENDOR_ID_NVIDIA, .device = 0x26b9,

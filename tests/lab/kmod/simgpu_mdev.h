@@ -31,15 +31,27 @@ struct vgpu_parent {
 	DECLARE_BITMAP(used, VGPU_MAX_UNITS);
 };
 
-/* mdev_parent.c */
-void vgpu_parent_put(struct vgpu_parent *vp);
-int vgpu_window_get(struct vgpu_parent *vp, unsigned int units,
-		    unsigned int *unit);
-void vgpu_window_put(struct vgpu_parent *vp, unsigned int units,
-		     unsigned int unit);
+/* mdev_vgpu.c, which other PF drivers use too */
 
-/* mdev_vgpu.c */
-extern struct mdev_driver vgpu_mdev_driver;
+/**
+ * struct vgpu_window - the VRAM that a mediated device shows
+ * @gpu:	whose
+ * @offset:	where it begins, in bytes
+ * @size:	its size, a power of two
+ * @put:	gives it back; called once, whatever becomes of the device
+ * @owner:	what @put gets
+ */
+struct vgpu_window {
+	struct simgpu *gpu;
+	u64 offset;
+	u64 size;
+	void (*put)(void *owner);
+	void *owner;
+};
+
+int simgpu_vgpu_make(struct mdev_device *mdev, const struct vgpu_window *window);
+void simgpu_vgpu_remove(struct mdev_device *mdev);
+extern const struct attribute_group *simgpu_vgpu_groups[];
 
 static inline struct vgpu_type *to_vgpu_type(struct mdev_type *type)
 {

@@ -270,6 +270,28 @@ fn a_type_that_the_driver_lists_and_refuses() {
     create(&host, "L40S-1Q", 3).unwrap();
 }
 
+/// One VF that is not well hides no other, and is the reason only where no other serves.
+#[test]
+fn a_vf_that_cannot_be_read_is_passed_over() {
+    let (fake, host) = l40s(&FakeVgpus::l40s());
+    host.kernel().turn_vfs(&host, gpu(), Turn::On).unwrap();
+    // An attribute that is a folder is there and cannot be read.
+    let unreadable = |vf: &str| {
+        let types = format!("sys/bus/pci/devices/{vf}/mdev_supported_types/nvidia-1152/name");
+        std::fs::remove_file(host.path(&format!("/{types}"))).unwrap();
+        fake.set(&format!("{types}/x"), "");
+    };
+    unreadable("0000:41:00.4");
+    create(&host, "L40S-8Q", 1).unwrap();
+    assert_eq!(parent_of(&host, 1), "0000:41:00.5");
+    let before = fake.snapshot();
+    for wanted in ["L40S-48Q", "L40S-5Q"] {
+        let text = told(create(&host, wanted, 2));
+        assert_holds(&text, &["0000:41:00.4/mdev_supported_types/nvidia-1152/name"]);
+    }
+    assert_eq!(fake.snapshot(), before);
+}
+
 /// A vgpud that was killed between the steps of a creation, and comes back with the same name.
 #[test]
 fn what_was_begun_is_found_and_finished() {

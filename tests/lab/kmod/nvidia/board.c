@@ -30,6 +30,15 @@ static const struct nv_type l40s_types[] = {
 	TYPE(2164, "NVIDIA L40S-3B", 3),
 };
 
+static const struct nv_type t4_types[] = {
+	TYPE(222, "GRID T4-1B", 1), TYPE(223, "GRID T4-2B", 2),
+	TYPE(225, "GRID T4-1A", 1), TYPE(226, "GRID T4-2A", 2),
+	TYPE(227, "GRID T4-4A", 4), TYPE(228, "GRID T4-8A", 8),
+	TYPE(229, "GRID T4-16A", 16), TYPE(230, "GRID T4-1Q", 1),
+	TYPE(231, "GRID T4-2Q", 2), TYPE(232, "GRID T4-4Q", 4),
+	TYPE(233, "GRID T4-8Q", 8), TYPE(234, "GRID T4-16Q", 16),
+};
+
 static const struct nv_type a100_types[] = {
 	TYPE(692, "GRID A100D-4C", 4), TYPE(693, "GRID A100D-8C", 8),
 	TYPE(694, "GRID A100D-10C", 10), TYPE(695, "GRID A100D-16C", 16),
@@ -57,6 +66,10 @@ static const struct nv_profile a100_profiles[] = {
 
 static const struct nv_board boards[] = {
 	{
+		.model = "t4", .product = "Tesla T4",
+		.memory_mib = 16384, .gb = 16,
+		.types = t4_types, .nr_types = ARRAY_SIZE(t4_types),
+	}, {
 		.model = "l40s", .product = "NVIDIA L40S",
 		.memory_mib = 46068, .gb = 48,
 		.types = l40s_types, .nr_types = ARRAY_SIZE(l40s_types),

@@ -31,10 +31,13 @@ struct nv_card *nv_card_make(struct simgpu *gpu)
 {
 	const struct nv_board *board = nv_board_find(gpu->model->name);
 	unsigned int nr_vfs = gpu->nr_functions - 1;
+	bool places = !nr_vfs;
 	struct nv_card *card;
 
 	if (!board)
 		return ERR_PTR(-ENODEV);
+	if (places)
+		nr_vfs = board->gb;
 	guard(mutex)(&cards_lock);
 	card = find(gpu);
 	if (card)
@@ -48,8 +51,11 @@ struct nv_card *nv_card_make(struct simgpu *gpu)
 	card->nr_vfs = nr_vfs;
 	card->knobs.held_errno = EBUSY;
 	mutex_init(&card->lock);
-	for (unsigned int i = 0; i < nr_vfs; i++)
+	for (unsigned int i = 0; i < nr_vfs; i++) {
 		card->vfs[i].card = card;
+		/* Those of a PF are no functions that could be bound. */
+		card->vfs[i].vfio = places;
+	}
 	nv_knobs_add(card);
 	list_add_tail(&card->node, &cards);
 	return card;

@@ -25,7 +25,18 @@ static int pf_probe(struct pci_dev *pdev)
 		return ret;
 	}
 	nv_card_bind(card, pdev);
-	return 0;
+	if (simgpu_of(pdev)->model->total_vfs)
+		return 0;
+
+	card->parent = nv_mdev_add(card, NULL, pdev);
+	if (!IS_ERR(card->parent))
+		return 0;
+	ret = PTR_ERR(card->parent);
+	card->parent = NULL;
+	nv_proc_remove(card);
+	nv_card_unbind(card);
+	pci_disable_device(pdev);
+	return ret;
 }
 
 static bool unloading;
@@ -37,6 +48,9 @@ static void pf_remove(struct pci_dev *pdev)
 
 	if (READ_ONCE(card->knobs.clients))
 		pci_err(pdev, "NVRM: Attempting to remove device with non-zero usage count!\n");
+	if (card->parent)
+		nv_mdev_remove(card->parent);
+	card->parent = NULL;
 	nv_proc_remove(card);
 	nv_card_unbind(card);
 	if (unloading)
@@ -72,11 +86,19 @@ static int __init nv_init(void)
 	ret = nv_proc_init();
 	if (ret)
 		return ret;
+	ret = nv_mdev_init();
+	if (ret)
+		goto err_proc;
 	ret = simgpu_register_driver(&nv_driver, SIMGPU_DRIVER_NVIDIA);
-	if (ret) {
-		nv_cards_free();
-		nv_proc_exit();
-	}
+	if (ret)
+		goto err_mdev;
+	return 0;
+
+err_mdev:
+	nv_mdev_exit();
+	nv_cards_free();
+err_proc:
+	nv_proc_exit();
 	return ret;
 }
 
@@ -84,6 +106,7 @@ static void __exit nv_exit(void)
 {
 	unloading = true;
 	pci_unregister_driver(&nv_driver);
+	nv_mdev_exit();
 	nv_cards_free();
 	nv_proc_exit();
 }

@@ -48,6 +48,33 @@ static ssize_t type_order_write(struct file *file, const char __user *buf,
 }
 DEFINE_SHOW_STORE_ATTRIBUTE(type_order);
 
+static const char * const framework_words[] = {
+	[NV_VENDOR_VFIO] = "vendor",
+	[NV_MEDIATED] = "mdev",
+};
+
+static int framework_show(struct seq_file *m, void *unused)
+{
+	struct nv_card *card = m->private;
+
+	seq_printf(m, "%s\n", framework_words[READ_ONCE(card->knobs.framework)]);
+	return 0;
+}
+
+static ssize_t framework_write(struct file *file, const char __user *buf,
+			       size_t count, loff_t *ppos)
+{
+	struct nv_card *card = file_inode(file)->i_private;
+	int framework = copy_choice(framework_words,
+				    ARRAY_SIZE(framework_words), buf, count);
+
+	if (framework < 0)
+		return framework;
+	WRITE_ONCE(card->knobs.framework, framework);
+	return count;
+}
+DEFINE_SHOW_STORE_ATTRIBUTE(framework);
+
 static const char * const sriov_manage_words[] = {
 	[NV_SRIOV_MANAGE_WORK] = "work",
 	[NV_SRIOV_MANAGE_LIE] = "lie",
@@ -138,6 +165,7 @@ void nv_knobs_add(struct nv_card *card)
 	debugfs_create_file_unsafe("held_errno", 0600, dir, card,
 				   &held_errno_fops);
 	debugfs_create_file("type_order", 0600, dir, card, &type_order_fops);
+	debugfs_create_file("framework", 0600, dir, card, &framework_fops);
 	debugfs_create_file("sriov_manage", 0600, dir, card,
 			    &sriov_manage_fops);
 	debugfs_create_file("nvidia_smi", 0600, dir, card, &nvidia_smi_fops);

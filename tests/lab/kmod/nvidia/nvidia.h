@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * nvidia: a driver that behaves like NVIDIA's vGPU host driver with
- * vendor-specific VFIO, for simulated GPUs. README.md, "Quirks", says what it
- * does and after which source.
+ * nvidia: a driver that behaves like NVIDIA's vGPU host driver, with
+ * vendor-specific VFIO or with mediated devices, for simulated GPUs.
+ * README.md, "Quirks", says what it does and after which source.
  */
 #ifndef NVIDIA_H
 #define NVIDIA_H
@@ -73,6 +73,7 @@ struct nv_board {
 };
 
 struct nv_card;
+struct nv_parent;
 
 /* A MIG GPU instance; not there while it has no profile. */
 struct nv_gi {
@@ -87,7 +88,9 @@ struct nv_vf {
 	const struct nv_type *type;	/* NULL: no vGPU */
 	const struct nv_gi *gi;		/* what backs a vGPU of a MIG type */
 	unsigned int placement;		/* where a time-sliced one begins, in GB */
-	bool vfio;			/* VFIO offers it */
+	bool vfio;			/* VFIO offers it, or its vGPU */
+	bool files;			/* its directory "nvidia" is there */
+	struct nv_parent *parent;	/* while it is one of mediated devices */
 	bool open;
 	char params[NV_PARAMS_SIZE];
 };
@@ -113,7 +116,14 @@ enum nv_type_order {
 	NV_NAME_FIRST,
 };
 
+/* Words of the knob "framework": what VFs are, from when they are bound. */
+enum nv_framework {
+	NV_VENDOR_VFIO,
+	NV_MEDIATED,
+};
+
 struct nv_knobs {
+	enum nv_framework framework;
 	u32 clients;
 	u32 refuse_type;
 	u32 held_errno;
@@ -138,6 +148,8 @@ struct nv_card {
 	bool mig;
 	struct nv_gi gis[NV_MAX_GIS];
 	const struct nv_gi *made;	/* the last one, for nvidia-smi */
+	struct nv_parent *parent;	/* while its PF is one of mediated devices */
+	/* VFs; without SR-IOV, places for vGPUs of the PF */
 	unsigned int nr_vfs;
 	struct nv_vf vfs[] __counted_by(nr_vfs);
 };
@@ -156,7 +168,15 @@ void nv_cards_free(void);
 /* vgpu.c; card->lock is held but for nv_vgpu_write() */
 void nv_vgpu_drop(struct nv_vf *vf);
 bool nv_vgpu_creatable(const struct nv_vf *vf, const struct nv_type *type);
+int nv_vgpu_set(struct nv_vf *vf, unsigned int id);
 int nv_vgpu_write(struct nv_vf *vf, unsigned int id);
+
+/* mdev.c */
+struct nv_parent *nv_mdev_add(struct nv_card *card, struct nv_vf *vf,
+			      struct pci_dev *pdev);
+void nv_mdev_remove(struct nv_parent *parent);
+int nv_mdev_init(void);
+void nv_mdev_exit(void);
 
 /* mig.c; card->lock is held */
 unsigned int nv_gi_id(const struct nv_gi *gi);

@@ -173,6 +173,23 @@ static void set_vfio(struct nv_vf *vf, bool vfio)
 	nv_vgpu_drop(vf);
 }
 
+/* One that was unbound is dead here too. */
+static int parent_probe(struct nv_vf *vf, struct pci_dev *pdev)
+{
+	struct nv_parent *parent;
+
+	if (pdev->hdr_type == UNBOUND_HDR_TYPE)
+		return 0;
+	set_vfio(vf, true);
+	parent = nv_mdev_add(vf->card, vf, pdev);
+	if (IS_ERR(parent)) {
+		set_vfio(vf, false);
+		return PTR_ERR(parent);
+	}
+	vf->parent = parent;
+	return 0;
+}
+
 int nv_vf_probe(struct pci_dev *pdev)
 {
 	struct nv_vf *vf = nv_vf_of(pdev);
@@ -185,6 +202,8 @@ int nv_vf_probe(struct pci_dev *pdev)
 		if (!vf->card->pf)
 			return -ENODEV;
 
+	if (READ_ONCE(vf->card->knobs.framework) == NV_MEDIATED)
+		return parent_probe(vf, pdev);
 	ret = nv_vfio_add(pdev, &vf_vfio_ops, vf);
 	if (ret && pdev->hdr_type != UNBOUND_HDR_TYPE)
 		return ret;
@@ -192,6 +211,7 @@ int nv_vf_probe(struct pci_dev *pdev)
 	ret = device_add_group(&pdev->dev, &vf_group);
 	if (ret && vf->vfio)
 		nv_vfio_remove(pdev);
+	vf->files = !ret;
 	return ret;
 }
 
@@ -200,9 +220,15 @@ void nv_vf_remove(struct pci_dev *pdev)
 {
 	struct nv_vf *vf = nv_vf_of(pdev);
 
-	device_remove_group(&pdev->dev, &vf_group);
-	if (vf->vfio)
-		nv_vfio_remove(pdev);
+	if (vf->files) {
+		device_remove_group(&pdev->dev, &vf_group);
+		if (vf->vfio)
+			nv_vfio_remove(pdev);
+	} else if (vf->parent) {
+		nv_mdev_remove(vf->parent);
+	}
+	vf->files = false;
+	vf->parent = NULL;
 	set_vfio(vf, false);
 	pdev->hdr_type = UNBOUND_HDR_TYPE;
 }

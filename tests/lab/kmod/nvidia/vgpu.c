@@ -61,7 +61,7 @@ static const struct nv_type *find_type(const struct nv_board *board,
 	return NULL;
 }
 
-static int set_type(struct nv_vf *vf, unsigned int id)
+int nv_vgpu_set(struct nv_vf *vf, unsigned int id)
 {
 	struct nv_card *card = vf->card;
 	const struct nv_type *type = find_type(card->board, id);
@@ -97,7 +97,7 @@ int nv_vgpu_write(struct nv_vf *vf, unsigned int id)
 		else if (ret || !id)
 			nv_vgpu_drop(vf);
 		else
-			ret = set_type(vf, id);
+			ret = nv_vgpu_set(vf, id);
 	}
 	if (id)
 		simgpu_create_end(card->gpu, ret);
