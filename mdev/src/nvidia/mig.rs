@@ -10,7 +10,7 @@
 //! | a GPU instance has a place, and nothing moves | [`room`] counts by the card's geometry, and each is made at the place that spoils least |
 //! | the driver picks the GPU instance of a vGPU | there is one that nobody uses, and what was picked is read afterwards |
 //! | nothing of it outlives a start of the host, or one of `sriov-manage` | what vgpud made is noted where that does not either ([`notes`]) |
-//! | a GPU instance is somebody else's unless vgpud noted it and its own run named it | one that backs no vGPU and has no compute instance is used, and left when its vGPU goes; any other is left alone |
+//! | a GPU instance is somebody else's unless vgpud noted its place; the note goes where vgpud's own run did not name what is there | one that backs no vGPU and has no compute instance is used, and left when its vGPU goes; any other is left alone |
 //!
 //! A profile, a type and an instance belong together by [`MigClass`] and attribute, never by their text.
 //!

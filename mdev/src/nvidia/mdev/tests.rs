@@ -278,7 +278,7 @@ fn a_vf_that_cannot_be_read_is_passed_over() {
     // An attribute that is a folder is there and cannot be read.
     let unreadable = |vf: &str| {
         let types = format!("sys/bus/pci/devices/{vf}/mdev_supported_types/nvidia-1152/name");
-        std::fs::remove_file(host.path(&format!("/{types}"))).unwrap();
+        std::fs::remove_file(host.path(format!("/{types}"))).unwrap();
         fake.set(&format!("{types}/x"), "");
     };
     unreadable("0000:41:00.4");
