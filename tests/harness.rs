@@ -28,7 +28,7 @@ vf=$(basename "$(readlink $pf/virtfn0)")
 echo vfio-pci > /sys/bus/pci/devices/$vf/driver_override
 echo $vf > /sys/bus/pci/drivers_probe
 code=0
-timeout 120 qemu-system-x86_64 -machine microvm,pcie=on,acpi=on,rtc=on -accel kvm -cpu host -m 256 \
+timeout 120 qemu-system-x86_64 -machine microvm,pcie=on,acpi=on,rtc=on,pit=off -accel kvm -cpu host -m 256 \
   -nodefaults -nographic -no-reboot -serial file:/tmp/console -monitor none \
   -kernel /lab/vm/vmlinuz -initrd /lab/vm/initrd \
   -append "console=ttyS0 quiet panic=-1 -- gpu $*" \

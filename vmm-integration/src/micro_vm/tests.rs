@@ -102,7 +102,7 @@ fn line(vm: &MicroVm) -> String {
 
 #[test]
 fn a_function_by_group_on_a_microvm() {
-    let board = "-machine microvm,pcie=on,acpi=on,rtc=on -accel kvm -cpu host ";
+    let board = "-machine microvm,pcie=on,acpi=on,rtc=on,pit=off -accel kvm -cpu host ";
     let device = "-device vfio-pci,id=slice,host=0000:41:02.0";
     assert_eq!(line(&golden()), format!("{HEAD}{board}{MIDDLE}{TAIL}{device}"));
 }
