@@ -72,7 +72,8 @@ const LEDGER_STEP: usize = 24;
 /// What of a flow is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
-    /// Of each call of the flow's quick kinds, the first and the last time that it is made.
+    /// Of each call of the flow's quick kinds, the last time that it is made; where a device process makes it, the
+    /// first too, at which that process dies.
     Quick,
     All,
 }
@@ -93,7 +94,7 @@ fn points(flow: Flow, calls: &[Call], reach: Reach) -> Vec<Point> {
         let (first, last) = (before == 0, before + 1 == times[call]);
         let is_thinned = match call.kind {
             Kind::Ledger => of_ledger.next().is_some_and(|number| number % LEDGER_STEP != 0),
-            _ => !first && !last,
+            _ => !(last || first && call.by == Maker::Device),
         };
         if reach == Reach::Quick && (is_thinned || !flow.quick.contains(&call.kind)) {
             continue;
@@ -101,7 +102,7 @@ fn points(flow: Flow, calls: &[Call], reach: Reach) -> Vec<Point> {
         let victims: &[Victim] = match (call.by, reach) {
             (Maker::Daemon, _) => &[Victim::Daemon],
             (Maker::Device, Reach::All) => &[Victim::Daemon, Victim::DeviceProcess],
-            (Maker::Device, Reach::Quick) if first != last && first => &[Victim::DeviceProcess],
+            (Maker::Device, Reach::Quick) if !last => &[Victim::DeviceProcess],
             (Maker::Device, Reach::Quick) => &[Victim::Daemon],
         };
         points.extend(victims.iter().map(|victim| Point { call: call.clone(), before, victim: *victim }));
@@ -254,8 +255,8 @@ fn the_tracer_kills_before_the_kernel_executes_a_call() {
     }
 }
 
-/// Of each kind of call, on one GPU or more, the first and the last time that it is made, and every 24th of the
-/// ledger's.
+/// Each call of every kind, on one GPU or more, the last time that it is made, those of device processes the first
+/// time too, and every 24th of the ledger's.
 #[test]
 fn a_vgpud_that_dies_at_calls_of_every_kind_loses_and_leaks_nothing() {
     walk(Reach::Quick);
