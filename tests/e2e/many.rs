@@ -57,12 +57,22 @@ fn sixteen_tenants_at_once_have_their_own_slice_and_no_other() {
     assert_nothing_left(&daemon);
 }
 
-/// Fifty times from nothing to a leased slice of each kind and back to nothing.
 #[test]
+fn created_and_destroyed_ten_times_nothing_is_left() {
+    create_and_destroy(10);
+}
+
+#[test]
+#[ignore = "long: `./x test --long` creates and destroys fifty times"]
 fn created_and_destroyed_fifty_times_nothing_is_left() {
+    create_and_destroy(50);
+}
+
+/// From nothing to a leased slice of each kind and back to nothing.
+fn create_and_destroy(times: usize) {
     let (sim, simmdev) = (SimGpu::find(Model::Sim), SimGpu::find(Model::Simmdev));
     let daemon = Daemon::start();
-    for _ in 0..50 {
+    for _ in 0..times {
         let vf = daemon.create(&format!("vf-8 --gpu {} --owner tenant", sim.address));
         let mdev = daemon.create(&format!("simgpu_mdev-large --gpu {} --owner tenant", simmdev.address));
         daemon.ok(&format!("destroy --release {} {}", vf[0], mdev[0]));
