@@ -111,7 +111,7 @@ pub fn all() -> Vec<Suite> {
     let debian = || HostSpec::new(VfioFlavour::Debian);
     let cdev = || HostSpec::new(VfioFlavour::Cdev);
     vec![
-        Suite::new("kill_points", debian().gpus(["mi300x", "sim", "simmdev"]), 30),
+        Suite::new("kill_points", debian().gpus(["mi300x", "sim", "simmdev"]), 45),
         Suite::new("many", cdev().gpus(["sim", "simmdev"]), 30),
         Suite::new("mixed", mixed(debian()), 25),
         Suite::with_boots("reboot_vendors", reboots_of_vendors(debian()), 15),
